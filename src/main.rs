@@ -1,0 +1,2 @@
+//! The `mana-auth` binary.
+fn main() {}
