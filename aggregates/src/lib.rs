@@ -1,1 +1,27 @@
-//! Aggregates.
+//! What may happen: the aggregates of mana-auth.
+//!
+//! An aggregate is read in this order: `commands.rs` (what can be asked), `events.rs` (what can have
+//! happened), `mod.rs` (which events follow from a command). Nothing here does I/O, reads a clock or
+//! draws a random number: times, ids and hashes arrive inside commands.
+
+pub mod claims;
+pub mod ids;
+pub mod log;
+pub mod personal;
+pub mod session;
+pub mod signing_keys;
+pub mod user;
+pub mod values;
+
+pub use claims::{ClaimChange, ClaimScope};
+pub use ids::{SessionId, UserId};
+pub use personal::Personal;
+pub use values::{EmailAddress, Role, Tier};
+
+/// An event as the store wants it: what cqrs-es asks for, and the claims that it takes and releases.
+pub trait StoredEvent: cqrs_es::DomainEvent {
+    /// What only this stream may hold because of this event, or no longer holds.
+    fn claims(&self) -> Vec<ClaimChange> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,27 @@
+//! What only one stream may hold. An event says what it takes and what it gives back; the store keeps
+//! a keyed hash of the value and decides in the append transaction.
+
+/// Kinds of things that are unique.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimScope {
+    /// A person's mail address.
+    Email,
+}
+
+impl ClaimScope {
+    /// The scope's name in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Email => "email",
+        }
+    }
+}
+
+/// One change to what a stream holds. The value is canonical and clear: it never leaves the process.
+#[derive(Clone, PartialEq)]
+pub enum ClaimChange {
+    /// The stream holds the value from now on; refused if another one does.
+    Take(ClaimScope, String),
+    /// The stream no longer holds the value.
+    Release(ClaimScope, String),
+}

@@ -1,0 +1,42 @@
+//! What can be asked of a session.
+
+use chrono::{DateTime, Utc};
+
+use super::EndReason;
+use crate::UserId;
+
+/// A request to change a session.
+#[derive(Clone)]
+pub enum SessionCommand {
+    /// Begin: somebody proved who they are.
+    Start {
+        /// Whose session.
+        user_id: UserId,
+        /// SHA-256 of the session token, lower-case hex.
+        token_hash: String,
+        /// Whether it outlives the browser and slides; else it lasts a day at most.
+        remembered: bool,
+        /// Address of the client, empty if unknown.
+        ip_address: String,
+        /// `User-Agent` of the client, empty if unknown.
+        user_agent: String,
+        /// When it ends by itself.
+        expires_at: DateTime<Utc>,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// Let it last longer.
+    Extend {
+        /// The new end.
+        expires_at: DateTime<Utc>,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// End it.
+    End {
+        /// Why.
+        reason: EndReason,
+        /// When.
+        at: DateTime<Utc>,
+    },
+}

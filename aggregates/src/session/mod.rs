@@ -1,0 +1,134 @@
+//! Session: from a proof of identity to its end. One stream each, so that devices never conflict.
+
+mod commands;
+mod events;
+#[cfg(test)]
+mod tests;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use cqrs_es::Aggregate;
+use cqrs_es::event_sink::EventSink;
+use serde::{Deserialize, Serialize};
+
+pub use commands::SessionCommand;
+pub use events::{EndReason, SessionEvent};
+
+use crate::Personal;
+
+/// A session in its stages.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub enum Session {
+    /// Not begun.
+    #[default]
+    Absent,
+    /// Its token is good until `expires_at`.
+    Live {
+        /// When it ends by itself.
+        expires_at: DateTime<Utc>,
+    },
+    /// Over for good.
+    Ended,
+}
+
+/// Why a command on a session is refused.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub enum SessionError {
+    /// The id is in use.
+    #[error("the session has been started already")]
+    AlreadyStarted,
+    /// It ended, expired, or never was.
+    #[error("the session is not live")]
+    NotLive,
+}
+
+/// An extension by less than this is not worth an event: parallel requests ask for the same one.
+const LEAST_EXTENSION: TimeDelta = TimeDelta::minutes(1);
+
+impl Session {
+    /// Says which events follow from `command`, or why it is refused.
+    ///
+    /// # Errors
+    /// The reason, if the command is refused. A request that is already true yields no events.
+    pub fn decide(&self, command: SessionCommand) -> Result<Vec<SessionEvent>, SessionError> {
+        match command {
+            SessionCommand::Start {
+                user_id,
+                token_hash,
+                remembered,
+                ip_address,
+                user_agent,
+                expires_at,
+                at,
+            } => {
+                if *self != Self::Absent {
+                    return Err(SessionError::AlreadyStarted);
+                }
+                let ip_address = Personal::about(user_id.as_str(), ip_address);
+                let user_agent = Personal::about(user_id.as_str(), user_agent);
+                Ok(vec![SessionEvent::Started {
+                    user_id,
+                    token_hash,
+                    remembered,
+                    ip_address,
+                    user_agent,
+                    expires_at,
+                    at,
+                }])
+            }
+            SessionCommand::Extend { expires_at, at } => self.extend(expires_at, at),
+            SessionCommand::End { reason, at } => match self {
+                Self::Absent => Err(SessionError::NotLive),
+                Self::Live { .. } => Ok(vec![SessionEvent::Ended { reason, at }]),
+                Self::Ended => Ok(vec![]),
+            },
+        }
+    }
+
+    fn extend(
+        &self,
+        until: DateTime<Utc>,
+        at: DateTime<Utc>,
+    ) -> Result<Vec<SessionEvent>, SessionError> {
+        match self {
+            Self::Live { expires_at } if *expires_at > at => {
+                let worth_it = until - *expires_at >= LEAST_EXTENSION;
+                Ok(worth_it
+                    .then_some(SessionEvent::Extended {
+                        expires_at: until,
+                        at,
+                    })
+                    .into_iter()
+                    .collect())
+            }
+            Self::Absent | Self::Live { .. } | Self::Ended => Err(SessionError::NotLive),
+        }
+    }
+}
+
+impl Aggregate for Session {
+    const TYPE: &'static str = "session";
+    type Command = SessionCommand;
+    type Event = SessionEvent;
+    type Error = SessionError;
+    type Services = ();
+
+    async fn handle(
+        &mut self,
+        command: SessionCommand,
+        (): &(),
+        sink: &EventSink<Self>,
+    ) -> Result<(), SessionError> {
+        for event in self.decide(command)? {
+            sink.write(event, self).await;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, event: SessionEvent) {
+        *self = match event {
+            SessionEvent::Started { expires_at, .. }
+            | SessionEvent::Extended { expires_at, .. } => Self::Live { expires_at },
+            SessionEvent::Ended { .. } => Self::Ended,
+        };
+    }
+}
