@@ -1,0 +1,220 @@
+//! `sessions`: live sessions by the hash of their token.
+
+use aggregates::session::SessionEvent;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sqlx::{FromRow, PgPool, Row as _};
+
+use crate::users::UserRow;
+use crate::{AnyEvent, Changes, Projection};
+
+/// The model.
+pub const PROJECTION: Projection = Projection {
+    name: "sessions",
+    version: 1,
+    streams: &["session"],
+    columns: &[
+        "id",
+        "token_hash",
+        "user_id",
+        "remembered",
+        "ip_address",
+        "user_agent",
+        "created_at",
+        "updated_at",
+        "expires_at",
+    ],
+    apply,
+};
+
+/// A session that was not ended; it may have expired.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, FromRow)]
+pub struct SessionRow {
+    /// The `sid` of access tokens.
+    pub id: String,
+    /// SHA-256 of the session token, lower-case hex.
+    pub token_hash: String,
+    /// Whose session.
+    pub user_id: String,
+    /// Whether it outlives the browser and slides.
+    pub remembered: bool,
+    /// Empty if unknown.
+    pub ip_address: String,
+    /// Empty if unknown.
+    pub user_agent: String,
+    /// When somebody signed in.
+    pub created_at: DateTime<Utc>,
+    /// When it was last extended.
+    pub updated_at: DateTime<Utc>,
+    /// When it ends by itself.
+    pub expires_at: DateTime<Utc>,
+}
+
+const NAME: &str = "sessions";
+
+fn apply(id: &str, event: &AnyEvent, changes: &mut Changes) {
+    let AnyEvent::Session(event) = event else {
+        return;
+    };
+    match event {
+        SessionEvent::Started {
+            user_id,
+            token_hash,
+            remembered,
+            ip_address,
+            user_agent,
+            expires_at,
+            at,
+        } => {
+            // The sessions of erased people are gone.
+            let (Some(ip_address), Some(user_agent)) = (ip_address.get(), user_agent.get()) else {
+                return;
+            };
+            let row = SessionRow {
+                id: id.to_owned(),
+                token_hash: token_hash.clone(),
+                user_id: user_id.to_string(),
+                remembered: *remembered,
+                ip_address: ip_address.clone(),
+                user_agent: user_agent.clone(),
+                created_at: *at,
+                updated_at: *at,
+                expires_at: *expires_at,
+            };
+            changes.put(NAME, id, &row);
+        }
+        SessionEvent::Extended { expires_at, at } => {
+            changes.patch(
+                NAME,
+                id,
+                json!({"id": id, "expires_at": expires_at, "updated_at": at}),
+            );
+        }
+        SessionEvent::Ended { .. } => changes.delete(NAME, id),
+    }
+}
+
+/// The session of a token and its person, expired or not.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn with_user(
+    pool: &PgPool,
+    token_hash: &str,
+) -> Result<Option<(SessionRow, UserRow)>, sqlx::Error> {
+    let row = sqlx::query(
+        "select s.id, s.token_hash, s.user_id, s.remembered, s.ip_address, s.user_agent,
+                s.created_at, s.updated_at, s.expires_at,
+                u.email, u.email_verified, u.name, u.image, u.locale, u.role, u.tier,
+                u.created_at as user_created_at, u.updated_at as user_updated_at
+         from read.sessions s join read.users u on u.id = s.user_id
+         where s.token_hash = $1",
+    )
+    .bind(token_hash)
+    .fetch_optional(pool)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let session = SessionRow::from_row(&row)?;
+    let user = UserRow {
+        id: session.user_id.clone(),
+        email: row.try_get("email")?,
+        email_verified: row.try_get("email_verified")?,
+        name: row.try_get("name")?,
+        image: row.try_get("image")?,
+        locale: row.try_get("locale")?,
+        role: row.try_get("role")?,
+        tier: row.try_get("tier")?,
+        created_at: row.try_get("user_created_at")?,
+        updated_at: row.try_get("user_updated_at")?,
+    };
+    Ok(Some((session, user)))
+}
+
+/// A person's sessions that have not expired at `now`, newest first.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn of_user(
+    pool: &PgPool,
+    user_id: &str,
+    now: DateTime<Utc>,
+) -> Result<Vec<SessionRow>, sqlx::Error> {
+    sqlx::query_as(
+        "select id, token_hash, user_id, remembered, ip_address, user_agent, created_at, updated_at, expires_at
+         from read.sessions where user_id = $1 and expires_at > $2
+         order by created_at desc, id",
+    )
+    .bind(user_id)
+    .bind(now)
+    .fetch_all(pool)
+    .await
+}
+
+/// The session with this id, expired or not.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn find(pool: &PgPool, id: &str) -> Result<Option<SessionRow>, sqlx::Error> {
+    sqlx::query_as(
+        "select id, token_hash, user_id, remembered, ip_address, user_agent, created_at, updated_at, expires_at
+         from read.sessions where id = $1",
+    )
+    .bind(id)
+    .fetch_optional(pool)
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use aggregates::session::EndReason;
+    use aggregates::{Personal, UserId};
+    use chrono::TimeDelta;
+
+    use super::*;
+    use crate::RowChange;
+
+    fn started() -> AnyEvent {
+        AnyEvent::Session(SessionEvent::Started {
+            user_id: UserId::new("u1"),
+            token_hash: "00".into(),
+            remembered: true,
+            ip_address: Personal::about("u1", "192.0.2.1".into()),
+            user_agent: Personal::about("u1", "x".into()),
+            expires_at: DateTime::UNIX_EPOCH + TimeDelta::days(7),
+            at: DateTime::UNIX_EPOCH,
+        })
+    }
+
+    #[test]
+    fn an_ended_session_leaves_no_row() {
+        let ended = AnyEvent::Session(SessionEvent::Ended {
+            reason: EndReason::Revoked,
+            at: DateTime::UNIX_EPOCH,
+        });
+        let changes: Vec<_> = crate::changes("s1", &[started(), ended])
+            .into_rows()
+            .collect();
+        assert_eq!(changes, vec![("sessions", "s1".into(), RowChange::Delete)]);
+    }
+
+    #[test]
+    fn an_extension_moves_the_end_of_the_same_row() {
+        let until = DateTime::UNIX_EPOCH + TimeDelta::days(9);
+        let extended = AnyEvent::Session(SessionEvent::Extended {
+            expires_at: until,
+            at: DateTime::UNIX_EPOCH + TimeDelta::days(2),
+        });
+        let changes: Vec<_> = crate::changes("s1", &[started(), extended])
+            .into_rows()
+            .collect();
+        let [("sessions", _, RowChange::Put(row))] = changes.as_slice() else {
+            panic!("{changes:?}")
+        };
+        let row: SessionRow = serde_json::from_value(row.clone().into()).unwrap();
+        assert_eq!(
+            (row.expires_at, row.created_at),
+            (until, DateTime::UNIX_EPOCH)
+        );
+    }
+}

@@ -1,0 +1,198 @@
+//! `users`: what sign-in, the session answer and the admin list know of a person.
+
+use aggregates::Personal;
+use aggregates::user::{Change, UserEvent};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sqlx::{PgExecutor, PgPool};
+
+use crate::{AnyEvent, Changes, Projection};
+
+/// The model.
+pub const PROJECTION: Projection = Projection {
+    name: "users",
+    version: 1,
+    streams: &["user"],
+    columns: &[
+        "id",
+        "email",
+        "email_verified",
+        "name",
+        "image",
+        "locale",
+        "role",
+        "tier",
+        "created_at",
+        "updated_at",
+    ],
+    apply,
+};
+
+/// A registered person.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, sqlx::FromRow)]
+pub struct UserRow {
+    /// 32 characters.
+    pub id: String,
+    /// In lower case.
+    pub email: String,
+    /// Whether the address was proven.
+    pub email_verified: bool,
+    /// As the person wrote it.
+    pub name: String,
+    /// Address of a picture.
+    pub image: Option<String>,
+    /// Language tag.
+    pub locale: Option<String>,
+    /// See `aggregates::Role`.
+    pub role: String,
+    /// See `aggregates::Tier`.
+    pub tier: String,
+    /// When the account was made.
+    pub created_at: DateTime<Utc>,
+    /// When anything of the above last changed.
+    pub updated_at: DateTime<Utc>,
+}
+
+const NAME: &str = "users";
+
+fn apply(id: &str, event: &AnyEvent, changes: &mut Changes) {
+    let AnyEvent::User(event) = event else { return };
+    match event {
+        UserEvent::Registered {
+            email,
+            name,
+            image,
+            locale,
+            role,
+            tier,
+            at,
+        } => {
+            // Erased people have no row.
+            let (Some(email), Some(name)) = (email.get(), name.get()) else {
+                return;
+            };
+            let row = UserRow {
+                id: id.to_owned(),
+                email: email.as_str().to_owned(),
+                email_verified: false,
+                name: name.clone(),
+                image: image.as_ref().and_then(Personal::get).cloned(),
+                locale: locale.as_ref().and_then(Personal::get).cloned(),
+                role: role.as_str().to_owned(),
+                tier: tier.as_str().to_owned(),
+                created_at: *at,
+                updated_at: *at,
+            };
+            changes.put(NAME, id, &row);
+        }
+        UserEvent::EmailVerified { at } => changes.patch(
+            NAME,
+            id,
+            json!({"id": id, "email_verified": true, "updated_at": at}),
+        ),
+        UserEvent::PasswordSet { .. } => {}
+        UserEvent::ProfileChanged {
+            name,
+            image,
+            locale,
+            at,
+        } => {
+            let mut columns = json!({"id": id, "updated_at": at});
+            if let Some(name) = name.as_ref().and_then(Personal::get) {
+                columns["name"] = json!(name);
+            }
+            patch_column(&mut columns, "image", image);
+            patch_column(&mut columns, "locale", locale);
+            changes.patch(NAME, id, columns);
+        }
+        UserEvent::RoleChanged { role, at } => {
+            changes.patch(NAME, id, json!({"id": id, "role": role, "updated_at": at}))
+        }
+        UserEvent::TierChanged { tier, at } => {
+            changes.patch(NAME, id, json!({"id": id, "tier": tier, "updated_at": at}))
+        }
+    }
+}
+
+fn patch_column(columns: &mut Value, column: &str, change: &Change) {
+    match change {
+        Change::Kept => {}
+        Change::Removed => columns[column] = Value::Null,
+        Change::Set(value) => columns[column] = json!(value.get()),
+    }
+}
+
+/// The person with this id.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn find(pool: &PgPool, id: &str) -> Result<Option<UserRow>, sqlx::Error> {
+    sqlx::query_as(
+        "select id, email, email_verified, name, image, locale, role, tier, created_at, updated_at
+         from read.users where id = $1",
+    )
+    .bind(id)
+    .fetch_optional(pool)
+    .await
+}
+
+/// Those of the given ids that belong to somebody.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn existing(db: impl PgExecutor<'_>, ids: &[&str]) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar("select id from read.users where id = any($1)")
+        .bind(ids)
+        .fetch_all(db)
+        .await
+}
+
+/// The next people after an id, in order of their ids, as (id, mail address).
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn addresses_after(
+    db: impl PgExecutor<'_>,
+    id: &str,
+    limit: i64,
+) -> Result<Vec<(String, String)>, sqlx::Error> {
+    sqlx::query_as("select id, email from read.users where id > $1 order by id limit $2")
+        .bind(id)
+        .bind(limit)
+        .fetch_all(db)
+        .await
+}
+
+/// How many people there are.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct Totals {
+    /// Everybody.
+    pub total: i64,
+    /// Those who proved their address.
+    pub verified: i64,
+    /// Those whose account was made since the given times, shortest first.
+    pub today: i64,
+    /// In the last 7 days.
+    pub this_week: i64,
+    /// In the last 30 days.
+    pub this_month: i64,
+}
+
+/// Counts people, for the metrics page; a full pass over the table.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn totals(pool: &PgPool, now: DateTime<Utc>) -> Result<Totals, sqlx::Error> {
+    sqlx::query_as(
+        "select count(*) as total,
+                count(*) filter (where email_verified) as verified,
+                count(*) filter (where created_at >= date_trunc('day', $1 at time zone 'utc') at time zone 'utc') as today,
+                count(*) filter (where created_at >= $1 - interval '7 days') as this_week,
+                count(*) filter (where created_at >= $1 - interval '30 days') as this_month
+         from read.users",
+    )
+    .bind(now)
+    .fetch_one(pool)
+    .await
+}
