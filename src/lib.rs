@@ -1,1 +1,29 @@
-//! mana-auth.
+//! mana-auth: the central authentication service.
+//!
+//! Facts are events in PostgreSQL. `aggregates` decides which facts may happen, `projections` turns
+//! facts into tables to read, and this crate talks to the world: HTTP, keys, mail, clock, command line.
+
+/// glibc's allocator keeps far more than it is asked for under many short-lived threads of work, and
+/// requests are mostly small allocations.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+pub mod accounts;
+pub mod app;
+pub mod cli;
+pub mod clock;
+pub mod cluster;
+pub mod config;
+pub mod crypto;
+pub mod custody;
+pub mod database;
+pub mod effects;
+pub mod http;
+pub mod ids;
+pub mod mail;
+pub mod maintenance;
+pub mod rebuild;
+pub mod sessions;
+pub mod signing;
+pub mod store;
+pub mod telemetry;

@@ -1,0 +1,238 @@
+//! App: the handles that everything else works with, and how they come up.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use metrics_exporter_prometheus::PrometheusHandle;
+use secrecy::ExposeSecret as _;
+use sqlx::PgPool;
+use sqlx::postgres::PgConnectOptions;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use zeroize::Zeroizing;
+
+use crate::clock::Clock;
+use crate::config::{Config, SmtpTls as ConfiguredTls};
+use crate::crypto::aead::Key32;
+use crate::crypto::cookies::CookieSigner;
+use crate::crypto::key_ring::KeyRing;
+use crate::crypto::password::{HashParams, Passwords};
+use crate::custody::Custody;
+use crate::mail::{Mailbox, Mailer, SmtpMailer, SmtpSettings, SmtpTls};
+use crate::sessions::Sessions;
+use crate::signing::Signing;
+use crate::store::claims::Claims;
+use crate::store::{Store, log};
+use crate::{effects, maintenance, telemetry};
+
+/// Passwords that may wait to be hashed, per thread; about two seconds of work.
+const HASH_QUEUE_PER_THREAD: usize = 32;
+/// Id of the service's root secret in custody.
+const ROOT_ID: &str = "root-1";
+
+/// The running service. Shared as `Arc<App>`.
+pub struct App {
+    /// What was configured.
+    pub config: Config,
+    /// Connections for requests.
+    pub pool: PgPool,
+    /// The log.
+    pub store: Store,
+    /// The time.
+    pub clock: Clock,
+    /// The password hasher.
+    pub passwords: Passwords,
+    /// Signs cookies.
+    pub cookies: CookieSigner,
+    /// Sign the links in mails; the first signs, all verify.
+    mail_secrets: Vec<Zeroizing<String>>,
+    /// Live sessions.
+    pub sessions: Sessions,
+    /// Access tokens.
+    pub signing: Signing,
+    /// Where mails go.
+    pub mailer: Mailer,
+    /// Calls to other services.
+    pub http: reqwest::Client,
+    /// Keys what must not be guessed: idempotency keys, counters.
+    pub root: Key32,
+    /// What `/metrics` shows.
+    pub metrics: PrometheusHandle,
+}
+
+impl App {
+    /// The secrets that sign the links in mails; the first signs, all verify.
+    pub fn mail_secrets(&self) -> &[Zeroizing<String>] {
+        &self.mail_secrets
+    }
+}
+
+/// The service's background work; stopped last.
+pub struct Tasks {
+    stop: watch::Sender<bool>,
+    workers: Vec<JoinHandle<()>>,
+    followers: Vec<JoinHandle<()>>,
+    appender: JoinHandle<()>,
+}
+
+impl Tasks {
+    /// Finishes what is in hand: effects first, then everything queued for the log. The caller has let
+    /// go of the `App` by then, or the appender would wait for it.
+    pub async fn stop(self, app: Arc<App>) {
+        let _ = self.stop.send(true);
+        for worker in self.workers {
+            let _ = worker.await;
+        }
+        for follower in self.followers {
+            follower.abort();
+            let _ = follower.await;
+        }
+        let pool = app.pool.clone();
+        drop(app);
+        let _ = self.appender.await;
+        pool.close().await;
+    }
+}
+
+/// How the parts of an `App` are to be made, beside its configuration.
+pub struct Parts {
+    /// The machine's clock, or one that tests hold.
+    pub clock: Clock,
+    /// The service's role.
+    pub database: PgConnectOptions,
+}
+
+/// Brings the service up on a database that is migrated.
+///
+/// # Errors
+/// When a part cannot be made; the message says which.
+pub async fn start(config: Config, parts: Parts) -> anyhow::Result<(Arc<App>, Tasks)> {
+    let (app, appender) = assemble(config, parts).await?;
+    let (pool, freshness) = (app.pool.clone(), app.store.freshness().clone());
+    let (stop, stopped) = watch::channel(false);
+    let workers = vec![
+        tokio::spawn(effects::work(app.clone(), stopped.clone())),
+        tokio::spawn(maintenance::work(app.clone(), stopped)),
+    ];
+    let followers = vec![
+        tokio::spawn(log::follow(pool.clone(), freshness.clone())),
+        tokio::spawn(log::notify(pool, freshness)),
+    ];
+    Ok((
+        app,
+        Tasks {
+            stop,
+            workers,
+            followers,
+            appender,
+        },
+    ))
+}
+
+/// Makes the same parts for one command at the command line. Mails and chores stay with the service: a
+/// command that took a mail from the queue could put it only into a mailbox that ends with the command.
+///
+/// # Errors
+/// When a part cannot be made; the message says which.
+pub async fn for_command(config: Config, parts: Parts) -> anyhow::Result<(Arc<App>, Tasks)> {
+    let (app, appender) = assemble(config, parts).await?;
+    Ok((
+        app,
+        Tasks {
+            stop: watch::Sender::new(false),
+            workers: vec![],
+            followers: vec![],
+            appender,
+        },
+    ))
+}
+
+async fn assemble(config: Config, parts: Parts) -> anyhow::Result<(Arc<App>, JoinHandle<()>)> {
+    let Parts { clock, database } = parts;
+    // The HTTP client asks the process for its cryptography; where it is set already, this changes nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let pool = crate::database::pool(&database, config.database_pool);
+    let custody = Custody::new(pool.clone(), key_ring(&config));
+    let claims = Claims::open(pool.clone(), &custody)
+        .await
+        .context("opening the claims pepper")?;
+    let root = custody
+        .service_secret(ROOT_ID)
+        .await
+        .context("opening the root secret")?;
+    let node = crate::crypto::tokens::random_token(8);
+    let (store, appender) = Store::start(pool.clone(), &database, custody, claims, node);
+    let signing = Signing::open(pool.clone(), store.clone(), clock.clone())
+        .await
+        .context("opening the signing keys")?;
+    let params = HashParams {
+        memory_kib: config.hash.memory_kib,
+        iterations: config.hash.iterations,
+        parallelism: config.hash.parallelism,
+    };
+    let threads = config.hash_threads as usize;
+    let passwords = Passwords::new(params, threads, threads * HASH_QUEUE_PER_THREAD)
+        .context("starting the password hasher")?;
+    let mail_secrets: Vec<Zeroizing<String>> = config
+        .session_secrets
+        .iter()
+        .map(|s| Zeroizing::new(s.secret.expose_secret().to_owned()))
+        .collect();
+    let freshness = store.freshness().clone();
+    let app = Arc::new(App {
+        cookies: CookieSigner::new(
+            &mail_secrets
+                .iter()
+                .map(|s| s.as_bytes())
+                .collect::<Vec<_>>(),
+        ),
+        mail_secrets,
+        sessions: Sessions::new(pool.clone(), freshness),
+        mailer: mailer(&config, &clock)?,
+        http: reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .context("making the HTTP client")?,
+        metrics: telemetry::metrics(),
+        config,
+        pool,
+        store,
+        clock,
+        passwords,
+        signing,
+        root,
+    });
+    Ok((app, appender))
+}
+
+/// The key ring of a configuration.
+pub fn key_ring(config: &Config) -> KeyRing {
+    let keys = config
+        .keks
+        .iter()
+        .map(|kek| (kek.id.clone(), Key32::from_bytes(*kek.key.expose())));
+    KeyRing::new(&config.keks[0].id, keys)
+}
+
+fn mailer(config: &Config, clock: &Clock) -> anyhow::Result<Mailer> {
+    let Some(smtp) = &config.smtp else {
+        let clock = clock.clone();
+        return Ok(Mailer::Mailbox(Mailbox::new(move || clock.now())));
+    };
+    let (user, password) = smtp.login.clone().unzip();
+    let tls = match smtp.tls {
+        ConfiguredTls::StartTls => SmtpTls::StartTls,
+        ConfiguredTls::Tls => SmtpTls::Implicit,
+        ConfiguredTls::Plain => SmtpTls::None,
+    };
+    let settings = SmtpSettings {
+        host: smtp.host.clone(),
+        port: smtp.port,
+        tls,
+        user,
+        password,
+    };
+    Ok(Mailer::Smtp(
+        SmtpMailer::new(settings).context("setting up SMTP")?,
+    ))
+}

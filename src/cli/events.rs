@@ -1,0 +1,224 @@
+//! `events`: the log, as it is stored.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use aggregates::personal::MARKER;
+use clap::Subcommand;
+use serde_json::{Map, Value, json};
+use sqlx::PgPool;
+
+use super::database::Database;
+use super::output;
+use super::tools::{self, Tools};
+use crate::app::App;
+use crate::config::Config;
+use crate::store::log::{self, StoredRow};
+use crate::store::sealed::DataKeys;
+
+/// Events shown by `tail` when nobody says where to start.
+const LAST: i64 = 20;
+/// Events read at a time.
+const PAGE: i64 = 1_000;
+/// How often `--follow` looks for new events.
+const FOLLOW_POLL: Duration = Duration::from_millis(250);
+
+/// Commands about the log.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Show the newest events, or those after a position; personal fields stay sealed
+    #[command(after_help = "\
+Examples:
+  mana-auth events tail --follow
+  mana-auth events tail --after 0 --json > log.jsonl")]
+    Tail {
+        /// Start after this position instead of at the last 20 events
+        #[arg(long, value_name = "POSITION")]
+        after: Option<i64>,
+        /// Go on showing events as they happen
+        #[arg(long)]
+        follow: bool,
+        /// Print events as stored, one JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show every event of one stream
+    #[command(after_help = "\
+Examples:
+  mana-auth events show user tcN9rJgqZ5dXw0m2bK7hLf4sVa8yPe1u --open
+  mana-auth events show signing_keys jwt")]
+    Show {
+        /// Type of the stream: user, session, signing_keys or log
+        #[arg(value_name = "STREAM-TYPE")]
+        stream_type: String,
+        /// Id of the stream
+        #[arg(value_name = "ID")]
+        id: String,
+        /// Open personal fields, which shows them to whoever reads this terminal
+        #[arg(long)]
+        open: bool,
+        /// Print one JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Does it.
+///
+/// # Errors
+/// When the database fails or a field does not open.
+pub async fn run(command: Command, config: Config) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Tail {
+            after,
+            follow,
+            json,
+        } => {
+            let database = Database::find(&config).await?;
+            let pool = database.pool();
+            let interrupted = tokio::signal::ctrl_c();
+            let outcome = tokio::select! {
+                outcome = tail(&pool, after, follow, json) => outcome,
+                // The private cluster may be ours to stop.
+                _ = interrupted => Ok(()),
+            };
+            pool.close().await;
+            database.stop().await?;
+            outcome?;
+        }
+        Command::Show {
+            stream_type,
+            id,
+            open,
+            json,
+        } => {
+            let tools = Tools::open_restored(config).await?;
+            let outcome = show(&tools.app, &stream_type, &id, open, json).await;
+            tools.close().await?;
+            outcome?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn tail(pool: &PgPool, after: Option<i64>, follow: bool, json: bool) -> anyhow::Result<()> {
+    tools::check_migrated(pool).await?;
+    let mut position = match after {
+        Some(position) => position,
+        None => (log::head(pool).await? - LAST).max(0),
+    };
+    loop {
+        let rows = log::after(pool, position, PAGE).await?;
+        for row in &rows {
+            print(row, json)?;
+            position = row.position;
+        }
+        if !rows.is_empty() {
+            continue;
+        }
+        if !follow {
+            return Ok(());
+        }
+        tokio::time::sleep(FOLLOW_POLL).await;
+    }
+}
+
+async fn show(
+    app: &App,
+    stream_type: &str,
+    id: &str,
+    open: bool,
+    json: bool,
+) -> anyhow::Result<()> {
+    let mut rows = log::stream(&app.pool, stream_type, id).await?;
+    if rows.is_empty() {
+        anyhow::bail!("there is no stream {stream_type}/{id}");
+    }
+    if open {
+        let subjects: Vec<String> = rows.iter().flat_map(StoredRow::subjects).collect();
+        let keys = app.store.custody().data_keys(&subjects).await?;
+        for row in &mut rows {
+            unseal(row, &keys)?;
+        }
+    }
+    for row in &rows {
+        print(row, json)?;
+    }
+    Ok(())
+}
+
+/// Opens the personal fields of payload and metadata.
+fn unseal(row: &mut StoredRow, keys: &DataKeys) -> anyhow::Result<()> {
+    row.unseal(keys)?;
+    if let Some(client) = row.client(keys)? {
+        row.metadata["client"] = client;
+    }
+    Ok(())
+}
+
+fn print(row: &StoredRow, json: bool) -> anyhow::Result<()> {
+    if json {
+        return output::json(row);
+    }
+    let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+    let client = match &row.metadata["client"] {
+        Value::Object(client) => format!("  from {}", Value::Object(client.clone())),
+        _ => String::new(),
+    };
+    Ok(output::line(format!(
+        "{:>6}  {}  {:23} {}/{} #{}  by {}{client}  {}",
+        row.position,
+        row.recorded_at.format("%F %T%.3f"),
+        row.event_type,
+        row.aggregate_type,
+        row.aggregate_id,
+        row.sequence,
+        text(&row.metadata["actor"]),
+        facts(&row.payload)
+    ))?)
+}
+
+/// The facts of an event for people: without the name that the type says already, personal fields as values or as
+/// words that say why there is none.
+fn facts(payload: &Value) -> Value {
+    let facts = match payload {
+        Value::Object(map) if map.len() == 1 => map.values().next().unwrap_or(payload),
+        _ => payload,
+    };
+    plain(facts)
+}
+
+fn plain(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => match map.get(MARKER) {
+            Some(personal) if personal["sealed"].is_string() => json!("<sealed>"),
+            Some(personal) if personal["erased"] == true => json!("<erased>"),
+            Some(personal) => personal["value"].clone(),
+            None => {
+                let plain = map.iter().map(|(name, value)| (name.clone(), plain(value)));
+                Value::Object(plain.collect::<Map<_, _>>())
+            }
+        },
+        Value::Array(items) => items.iter().map(plain).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_show_personal_fields_only_when_they_are_open() {
+        let payload = json!({"registered": {
+            "email": {"$personal": {"subject": "u1", "key": 1, "sealed": "AAAA"}},
+            "name": {"$personal": {"subject": "u1", "erased": true}},
+            "image": {"$personal": {"subject": "u1", "value": "x"}},
+            "role": "user",
+        }});
+        assert_eq!(
+            facts(&payload),
+            json!({"email": "<sealed>", "name": "<erased>", "image": "x", "role": "user"})
+        );
+    }
+}

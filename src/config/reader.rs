@@ -1,0 +1,386 @@
+//! Where values come from: environment over file, `NAME_FILE` for secrets, and the list of every problem met.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{ConfigErrors, Source, values};
+
+/// How a setting may be written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// One value.
+    One,
+    /// Several, separated by commas, or an array in the file.
+    List,
+    /// One value that is never shown and may also come as `NAME_FILE`.
+    Secret,
+    /// Several of them.
+    SecretList,
+}
+
+/// Every name there is; what is not here is refused.
+pub const SETTINGS: [(&str, Kind); 43] = [
+    ("AUTH_ERROR_SHAPE", Kind::One),
+    ("BASE_URL", Kind::One),
+    ("BETTER_AUTH_SECRET", Kind::Secret),
+    ("BETTER_AUTH_SECRETS", Kind::SecretList),
+    ("COOKIE_DOMAIN", Kind::One),
+    ("CORS_ORIGINS", Kind::List),
+    ("DATABASE_URL", Kind::Secret),
+    ("JWT_AUDIENCE", Kind::One),
+    ("JWT_EXTRA_CLAIMS", Kind::List),
+    ("JWT_ISSUER", Kind::One),
+    ("MANA_AUTH_ADMIN_EMAILS", Kind::List),
+    ("MANA_AUTH_CONFIG", Kind::One),
+    ("MANA_AUTH_COOKIE_PREFIX", Kind::One),
+    ("MANA_AUTH_DATABASE_POOL", Kind::One),
+    ("MANA_AUTH_DATA_DIR", Kind::One),
+    ("MANA_AUTH_HASH_ITERATIONS", Kind::One),
+    ("MANA_AUTH_HASH_MEMORY_KIB", Kind::One),
+    ("MANA_AUTH_HASH_PARALLELISM", Kind::One),
+    ("MANA_AUTH_HASH_THREADS", Kind::One),
+    ("MANA_AUTH_HOST", Kind::One),
+    ("MANA_AUTH_KEK", Kind::Secret),
+    ("MANA_AUTH_KEKS", Kind::SecretList),
+    ("MANA_AUTH_LOG", Kind::One),
+    ("MANA_AUTH_LOG_FORMAT", Kind::One),
+    ("MANA_AUTH_MAIL_FROM", Kind::One),
+    ("MANA_AUTH_MIGRATION_URL", Kind::Secret),
+    ("MANA_AUTH_RATE_LIMIT", Kind::One),
+    ("MANA_AUTH_REQUIRE_EMAIL_VERIFICATION", Kind::One),
+    ("MANA_AUTH_SEND_ON_SIGN_IN", Kind::One),
+    ("MANA_AUTH_SMTP_TLS", Kind::One),
+    ("MANA_AUTH_TRUSTED_PROXIES", Kind::List),
+    ("MANA_CREDITS_URL", Kind::One),
+    ("MANA_SERVICE_KEY", Kind::Secret),
+    ("MANA_SUBSCRIPTIONS_URL", Kind::One),
+    ("NODE_ENV", Kind::One),
+    ("PORT", Kind::One),
+    ("REGISTER_ENUMERATION_SAFE", Kind::One),
+    ("SMTP_HOST", Kind::One),
+    ("SMTP_PASS", Kind::Secret),
+    ("SMTP_PORT", Kind::One),
+    ("SMTP_USER", Kind::One),
+    ("SYNC_DATABASE_URL", Kind::Secret),
+    ("TRUSTED_ORIGINS", Kind::List),
+];
+
+/// Not settings of ours: they only say where the data folder is by default.
+const FOLDERS: [&str; 2] = ["HOME", "XDG_DATA_HOME"];
+
+/// Whether an environment variable is ours to read or to refuse.
+pub fn is_of_interest(name: &str) -> bool {
+    is_known(name) || name.starts_with("MANA_AUTH_") || FOLDERS.contains(&name)
+}
+
+fn is_known(name: &str) -> bool {
+    let secret_file = name.strip_suffix("_FILE").and_then(kind_of);
+    kind_of(name).is_some() || matches!(secret_file, Some(Kind::Secret | Kind::SecretList))
+}
+
+fn kind_of(name: &str) -> Option<Kind> {
+    SETTINGS
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, kind)| *kind)
+}
+
+/// Reads settings one by one and remembers what was wrong, what to warn of and what to show.
+///
+/// A setting that cannot be read counts as its default, so that the others are still checked; `finish` then refuses.
+pub struct Reader<'a> {
+    env: &'a BTreeMap<String, String>,
+    file: BTreeMap<String, String>,
+    problems: Vec<String>,
+    broken: BTreeSet<String>,
+    warnings: Vec<String>,
+    shown: BTreeMap<&'static str, (String, Source)>,
+}
+
+/// What `config show` prints: name, value or `***`, and where it came from.
+pub type Shown = Vec<(&'static str, String, Source)>;
+
+impl<'a> Reader<'a> {
+    /// Starts with the names that nobody knows.
+    pub fn new(env: &'a BTreeMap<String, String>, file: Option<toml::Table>) -> Reader<'a> {
+        let mut reader = Reader {
+            env,
+            file: BTreeMap::new(),
+            problems: Vec::new(),
+            broken: BTreeSet::new(),
+            warnings: Vec::new(),
+            shown: BTreeMap::new(),
+        };
+        for (name, value) in env {
+            if name.starts_with("MANA_AUTH_") && !is_known(name) && !value.is_empty() {
+                reader.problem(name, "is not a known setting");
+            }
+        }
+        for (name, value) in file.into_iter().flatten() {
+            match file_text(&name, value) {
+                Ok(text) => {
+                    reader.file.insert(name, text);
+                }
+                Err(problem) => reader.problem(&name, problem),
+            }
+        }
+        reader
+    }
+
+    /// Adds a problem to the list.
+    pub fn problem(&mut self, name: &str, problem: &str) {
+        self.problems.push(format!("{name}: {problem}"));
+        self.broken.insert(name.to_owned());
+    }
+
+    /// Adds a warning to the list.
+    pub fn warn(&mut self, warning: String) {
+        self.warnings.push(warning);
+    }
+
+    /// Whether a problem with this setting is already known.
+    pub fn is_broken(&self, name: &str) -> bool {
+        self.broken.contains(name)
+    }
+
+    /// Whether somebody gave this setting a value.
+    pub fn is_set(&self, name: &str) -> bool {
+        self.text(name).is_some()
+    }
+
+    /// Shows a default that was worked out after its setting was found unset.
+    pub fn show_default(&mut self, name: &'static str, value: String) {
+        if !self.is_set(name) {
+            self.shown.insert(name, (value, Source::Default));
+        }
+    }
+
+    /// Reads one value.
+    pub fn value<T>(
+        &mut self,
+        name: &'static str,
+        default: T,
+        parse: impl Fn(&str) -> Result<T, String>,
+        show: impl Fn(&T) -> String,
+    ) -> T {
+        match self.optional(name, parse, &show) {
+            Some(value) => value,
+            None => {
+                self.show_default(name, show(&default));
+                default
+            }
+        }
+    }
+
+    /// Reads one value that may be missing.
+    pub fn optional<T>(
+        &mut self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+        show: impl Fn(&T) -> String,
+    ) -> Option<T> {
+        let Some((text, source)) = self.text(name) else {
+            self.shown
+                .insert(name, ("unset".to_owned(), Source::Default));
+            return None;
+        };
+        match parse(text.trim()) {
+            Ok(value) => {
+                self.shown.insert(name, (show(&value), source));
+                Some(value)
+            }
+            Err(problem) => {
+                self.problem(name, &problem);
+                None
+            }
+        }
+    }
+
+    /// Reads one of a few words.
+    pub fn choice<T: Copy + PartialEq>(
+        &mut self,
+        name: &'static str,
+        default: T,
+        words: &[(&str, T)],
+    ) -> T {
+        let parse = |text: &str| {
+            let found = words
+                .iter()
+                .find(|(word, _)| *word == text)
+                .map(|(_, value)| *value);
+            let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            found.ok_or_else(|| format!("must be one of: {}", names.join(", ")))
+        };
+        let show = |value: &T| {
+            let found = words.iter().find(|(_, meaning)| meaning == value);
+            found
+                .map(|(word, _)| (*word).to_owned())
+                .unwrap_or_default()
+        };
+        self.value(name, default, parse, show)
+    }
+
+    /// Reads a yes or no.
+    pub fn switch(&mut self, name: &'static str, default: bool) -> bool {
+        self.choice(
+            name,
+            default,
+            &[
+                ("true", true),
+                ("false", false),
+                ("on", true),
+                ("off", false),
+                ("1", true),
+                ("0", false),
+            ],
+        )
+    }
+
+    /// Reads a whole number within bounds.
+    pub fn number<T: Copy + Display + FromStr + PartialOrd>(
+        &mut self,
+        name: &'static str,
+        default: T,
+        bounds: RangeInclusive<T>,
+    ) -> T {
+        let parse = |text: &str| {
+            let number = text.parse().ok().filter(|number| bounds.contains(number));
+            number.ok_or_else(|| {
+                format!(
+                    "must be a whole number from {} to {}",
+                    bounds.start(),
+                    bounds.end()
+                )
+            })
+        };
+        self.value(name, default, parse, T::to_string)
+    }
+
+    /// Reads entries separated by commas; blank ones are passed over.
+    pub fn list<T: Display>(
+        &mut self,
+        name: &'static str,
+        default: Vec<T>,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Vec<T> {
+        let show = |list: &Vec<T>| {
+            let texts: Vec<String> = list.iter().map(T::to_string).collect();
+            texts.join(",")
+        };
+        self.value(name, default, |text| values::entries(text, &parse), show)
+    }
+
+    /// Reads a secret, from its variable or from the file that `NAME_FILE` names; only `***` is ever shown.
+    pub fn secret(&mut self, name: &'static str) -> Option<SecretString> {
+        self.secret_shown_as(name, |_| "***".to_owned())
+    }
+
+    /// Reads a database URL; it is shown without its password.
+    pub fn database_url(&mut self, name: &'static str) -> Option<SecretString> {
+        let url = self.secret_shown_as(name, values::redacted)?;
+        if let Err(problem) = values::check_database_url(url.expose_secret()) {
+            self.problem(name, &problem);
+            return None;
+        }
+        Some(url)
+    }
+
+    /// Gives what is to be shown and logged, or all problems.
+    pub fn finish(self) -> Result<(Shown, Vec<String>), ConfigErrors> {
+        if !self.problems.is_empty() {
+            return Err(ConfigErrors(self.problems));
+        }
+        let shown = self
+            .shown
+            .into_iter()
+            .map(|(name, (value, source))| (name, value, source));
+        Ok((shown.collect(), self.warnings))
+    }
+
+    fn secret_shown_as(
+        &mut self,
+        name: &'static str,
+        show: impl Fn(&str) -> String,
+    ) -> Option<SecretString> {
+        self.shown
+            .insert(name, ("unset".to_owned(), Source::Default));
+        let by_file = format!("{name}_FILE");
+        // Both spellings of one source contradict each other; one in the environment beats both in the file.
+        for source in [Source::Env, Source::File] {
+            let text = match (self.text_in(source, name), self.text_in(source, &by_file)) {
+                (Some(_), Some(_)) => {
+                    self.problem(name, &format!("and {by_file} exclude each other"));
+                    return None;
+                }
+                (Some(text), None) => text.to_owned(),
+                (None, Some(path)) => match secret_in_file(path) {
+                    Ok(text) => text,
+                    Err(problem) => {
+                        self.problem(&by_file, &problem);
+                        self.broken.insert(name.to_owned());
+                        return None;
+                    }
+                },
+                (None, None) => continue,
+            };
+            self.shown.insert(name, (show(&text), source));
+            return Some(SecretString::from(text));
+        }
+        None
+    }
+
+    fn text(&self, name: &str) -> Option<(String, Source)> {
+        [Source::Env, Source::File]
+            .into_iter()
+            .find_map(|source| Some((self.text_in(source, name)?.to_owned(), source)))
+    }
+
+    fn text_in(&self, source: Source, name: &str) -> Option<&str> {
+        let text = match source {
+            Source::Env => self.env.get(name),
+            Source::File => self.file.get(name),
+            Source::Default => None,
+        };
+        text.map(String::as_str).filter(|text| !text.is_empty())
+    }
+}
+
+/// Writes a TOML value as the environment would have it.
+fn file_text(name: &str, value: toml::Value) -> Result<String, &'static str> {
+    // The file is ours alone, so an unknown key is a slip of the pen whatever its prefix.
+    if !is_known(name) {
+        return Err("is not a known setting");
+    }
+    if name == "MANA_AUTH_CONFIG" {
+        return Err("cannot be set in the file that it names");
+    }
+    match (value, kind_of(name)) {
+        (toml::Value::String(text), _) => Ok(text),
+        (toml::Value::Integer(number), _) => Ok(number.to_string()),
+        (toml::Value::Boolean(yes), _) => Ok(yes.to_string()),
+        (toml::Value::Array(array), Some(Kind::List | Kind::SecretList)) => {
+            let texts: Option<Vec<&str>> = array.iter().map(toml::Value::as_str).collect();
+            let texts = texts.ok_or("must be an array of strings")?;
+            if texts.iter().any(|text| text.contains(',')) {
+                return Err("must not hold commas inside an entry");
+            }
+            Ok(texts.join(","))
+        }
+        (_, Some(Kind::List | Kind::SecretList)) => Err("must be a string or an array of strings"),
+        (_, _) => Err("must be a string, a whole number or a boolean"),
+    }
+}
+
+fn secret_in_file(path: &str) -> Result<String, String> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("cannot read {path}: {}", error.kind()))?;
+    let secret = text.trim_end_matches(['\n', '\r']);
+    if secret.is_empty() {
+        return Err(format!("{path} is empty"));
+    }
+    Ok(secret.to_owned())
+}

@@ -1,0 +1,437 @@
+//! The table of secrets: passwords' hashes, people's data keys, signing keys and the service's own secrets.
+//! Secrets of commands are written by the append; this file wraps, reads and opens them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::TryStreamExt as _;
+use moka::sync::Cache;
+use serde_json::{Value, json};
+use sqlx::postgres::PgRow;
+use sqlx::{PgExecutor, PgPool, Row as _};
+use zeroize::Zeroizing;
+
+use crate::crypto::aead::Key32;
+use crate::crypto::hex::encode as hex;
+use crate::crypto::key_ring::{KeyRing, Place, UnwrapError, Wrapped};
+
+/// Kinds of secrets.
+pub mod kind {
+    /// A person's (or other subject's) data key, 32 bytes; its destruction is erasure.
+    pub const DATA_KEY: &str = "data_key";
+    /// A password hash, PHC text.
+    pub const PASSWORD: &str = "password";
+    /// The private half of a signing key, 32 bytes; the id is the `kid`.
+    pub const SIGNING_KEY: &str = "signing_key";
+    /// A random secret of the service; the id says which.
+    pub const SERVICE: &str = "service";
+}
+
+/// Id of a secret of which its owner has only one.
+pub const ONLY: &str = "1";
+
+/// Owner of the service's own secrets.
+pub const SERVICE_OWNER: &str = "service";
+
+/// A change to custody that travels with a command.
+#[derive(Clone)]
+pub enum CustodyChange {
+    /// Put or replace a secret.
+    Put {
+        /// What it is.
+        kind: &'static str,
+        /// Whose.
+        owner: String,
+        /// Which.
+        id: String,
+        /// Wrapped for this place.
+        wrapped: Wrapped,
+    },
+    /// Destroy a secret.
+    Delete {
+        /// What it is.
+        kind: &'static str,
+        /// Whose.
+        owner: String,
+        /// Which.
+        id: String,
+    },
+}
+
+impl CustodyChange {
+    /// The change as `append` wants it: section and entry.
+    pub(crate) fn entry(&self) -> (&'static str, Value) {
+        match self {
+            Self::Put {
+                kind,
+                owner,
+                id,
+                wrapped,
+            } => (
+                "custody_put",
+                json!({
+                    "kind": kind, "owner": owner, "id": id, "kek_id": wrapped.kek_id, "format": wrapped.format,
+                    "nonce": hex(&wrapped.nonce), "ciphertext": hex(&wrapped.ciphertext),
+                }),
+            ),
+            Self::Delete { kind, owner, id } => (
+                "custody_delete",
+                json!({"kind": kind, "owner": owner, "id": id}),
+            ),
+        }
+    }
+}
+
+/// A secret as read.
+pub struct Secret {
+    /// Raised by each replacement.
+    pub version: i64,
+    /// Open.
+    pub bytes: Zeroizing<Vec<u8>>,
+}
+
+/// Why a secret cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum CustodyError {
+    /// The database does not answer.
+    #[error("reading custody")]
+    Database(#[from] sqlx::Error),
+    /// The row does not open.
+    #[error("custody row {kind}/{owner}/{id} does not open")]
+    Unwrap {
+        /// What it is.
+        kind: String,
+        /// Whose.
+        owner: String,
+        /// Which.
+        id: String,
+        /// Why not.
+        source: UnwrapError,
+    },
+}
+
+/// Data keys kept open per node: enough for the people who are active at one time.
+const OPEN_DATA_KEYS: u64 = 50_000;
+/// Keys that one thread opens in one go when all of them are read.
+const OPENED_TOGETHER: usize = 2_000;
+/// An open data key is dropped after this long without use.
+const DATA_KEY_IDLE: Duration = Duration::from_secs(15 * 60);
+
+/// Access to the secrets.
+#[derive(Clone)]
+pub struct Custody {
+    pool: PgPool,
+    ring: Arc<KeyRing>,
+    data_keys: Cache<String, Arc<Key32>>,
+}
+
+impl Custody {
+    /// Custody in this database, under these keys.
+    pub fn new(pool: PgPool, ring: KeyRing) -> Self {
+        let data_keys = Cache::builder()
+            .max_capacity(OPEN_DATA_KEYS)
+            .time_to_idle(DATA_KEY_IDLE)
+            .build();
+        Self {
+            pool,
+            ring: Arc::new(ring),
+            data_keys,
+        }
+    }
+
+    /// Wraps a secret for a command to put.
+    pub fn put(&self, kind: &'static str, owner: &str, id: &str, secret: &[u8]) -> CustodyChange {
+        let wrapped = self.ring.wrap(Place { kind, owner, id }, secret);
+        CustodyChange::Put {
+            kind,
+            owner: owner.to_owned(),
+            id: id.to_owned(),
+            wrapped,
+        }
+    }
+
+    /// Reads and opens a secret.
+    ///
+    /// # Errors
+    /// When the database does not answer or the row does not open. No row is no error.
+    pub async fn read(
+        &self,
+        kind: &str,
+        owner: &str,
+        id: &str,
+    ) -> Result<Option<Secret>, CustodyError> {
+        let row = sqlx::query(
+            "select version, kek_id, format, nonce, ciphertext from custody where kind = $1 and owner = $2 and id = $3",
+        )
+        .bind(kind)
+        .bind(owner)
+        .bind(id)
+        .fetch_optional(&self.pool)
+        .await?;
+        row.map(|row| {
+            Ok(Secret {
+                version: row.try_get("version")?,
+                bytes: self.open(Place { kind, owner, id }, &row)?,
+            })
+        })
+        .transpose()
+    }
+
+    /// Replaces a secret if nobody else has since it was read: maintenance without an event, such as
+    /// hashing a password anew with current parameters. Says whether it did.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn replace(
+        &self,
+        kind: &str,
+        owner: &str,
+        id: &str,
+        seen: i64,
+        secret: &[u8],
+    ) -> Result<bool, CustodyError> {
+        let wrapped = self.ring.wrap(Place { kind, owner, id }, secret);
+        let done = sqlx::query(
+            "update custody set version = version + 1, kek_id = $5, format = $6, nonce = $7, ciphertext = $8
+             where kind = $1 and owner = $2 and id = $3 and version = $4",
+        )
+        .bind(kind)
+        .bind(owner)
+        .bind(id)
+        .bind(seen)
+        .bind(wrapped.kek_id)
+        .bind(wrapped.format)
+        .bind(wrapped.nonce)
+        .bind(wrapped.ciphertext)
+        .execute(&self.pool)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// A new data key for a subject, to be put by the command that first seals something under it.
+    pub fn new_data_key(&self, subject: &str) -> (Arc<Key32>, CustodyChange) {
+        let key = Key32::generate();
+        let change = self.put(kind::DATA_KEY, subject, ONLY, key.expose());
+        (Arc::new(key), change)
+    }
+
+    /// The data key of a subject, if it (still) has one.
+    ///
+    /// # Errors
+    /// When the database does not answer or the row does not open.
+    pub async fn data_key(&self, subject: &str) -> Result<Option<Arc<Key32>>, CustodyError> {
+        if let Some(key) = self.data_keys.get(subject) {
+            return Ok(Some(key));
+        }
+        let Some(secret) = self.read(kind::DATA_KEY, subject, ONLY).await? else {
+            return Ok(None);
+        };
+        Ok(self.keep(subject, &secret.bytes))
+    }
+
+    /// The data keys of many subjects at once; those without one are left out.
+    ///
+    /// # Errors
+    /// When the database does not answer or a row does not open.
+    pub async fn data_keys(
+        &self,
+        subjects: &[String],
+    ) -> Result<HashMap<String, Arc<Key32>>, CustodyError> {
+        let mut found = HashMap::with_capacity(subjects.len());
+        let mut missing = Vec::new();
+        for subject in subjects {
+            match self.data_keys.get(subject) {
+                Some(key) => {
+                    found.insert(subject.clone(), key);
+                }
+                None => missing.push(subject.as_str()),
+            }
+        }
+        if missing.is_empty() {
+            return Ok(found);
+        }
+        let rows = sqlx::query("select owner, kek_id, format, nonce, ciphertext from custody where kind = $1 and id = $2 and owner = any($3)")
+            .bind(kind::DATA_KEY)
+            .bind(ONLY)
+            .bind(&missing)
+            .fetch_all(&self.pool)
+            .await?;
+        for row in rows {
+            let owner: String = row.try_get("owner")?;
+            let bytes = self.open(
+                Place {
+                    kind: kind::DATA_KEY,
+                    owner: &owner,
+                    id: ONLY,
+                },
+                &row,
+            )?;
+            if let Some(key) = self.keep(&owner, &bytes) {
+                found.insert(owner, key);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Every data key, as `db` sees them: for folds over the whole log.
+    ///
+    /// # Errors
+    /// When the database does not answer or a row does not open.
+    pub async fn all_data_keys(
+        &self,
+        db: impl PgExecutor<'_>,
+    ) -> Result<HashMap<String, Arc<Key32>>, CustodyError> {
+        let mut rows = sqlx::query("select owner, kek_id, format, nonce, ciphertext from custody where kind = $1 and id = $2")
+            .bind(kind::DATA_KEY)
+            .bind(ONLY)
+            .fetch(db)
+            .try_chunks(OPENED_TOGETHER);
+        // Other threads open what came while this one reads on.
+        let mut opening = vec![];
+        while let Some(rows) = rows.try_next().await.map_err(|error| error.1)? {
+            let custody = self.clone();
+            opening.push(tokio::task::spawn_blocking(move || {
+                custody.open_data_keys(&rows)
+            }));
+        }
+        let mut found = HashMap::new();
+        for keys in opening {
+            found.extend(keys.await.expect("opening keys does not panic")?);
+        }
+        Ok(found)
+    }
+
+    fn open_data_keys(&self, rows: &[PgRow]) -> Result<Vec<(String, Arc<Key32>)>, CustodyError> {
+        let mut keys = Vec::with_capacity(rows.len());
+        for row in rows {
+            let owner: String = row.try_get("owner")?;
+            let place = Place {
+                kind: kind::DATA_KEY,
+                owner: &owner,
+                id: ONLY,
+            };
+            let bytes = self.open(place, row)?;
+            if let Ok(bytes) = bytes.as_slice().try_into() {
+                keys.push((owner, Arc::new(Key32::from_bytes(bytes))));
+            }
+        }
+        Ok(keys)
+    }
+
+    fn keep(&self, subject: &str, bytes: &[u8]) -> Option<Arc<Key32>> {
+        let key = Arc::new(Key32::from_bytes(bytes.try_into().ok()?));
+        self.data_keys.insert(subject.to_owned(), key.clone());
+        Some(key)
+    }
+
+    /// A random secret of the service, made on first need and the same on every node from then on.
+    ///
+    /// # Errors
+    /// When the database does not answer or the row does not open.
+    pub async fn service_secret(&self, id: &str) -> Result<Key32, CustodyError> {
+        if let Some(secret) = self.read(kind::SERVICE, SERVICE_OWNER, id).await?
+            && let Ok(bytes) = secret.bytes.as_slice().try_into()
+        {
+            return Ok(Key32::from_bytes(bytes));
+        }
+        let wrapped = self.ring.wrap(
+            Place {
+                kind: kind::SERVICE,
+                owner: SERVICE_OWNER,
+                id,
+            },
+            Key32::generate().expose(),
+        );
+        sqlx::query(
+            "insert into custody (kind, owner, id, kek_id, format, nonce, ciphertext, event_position)
+             values ($1, $2, $3, $4, $5, $6, $7, 0) on conflict do nothing",
+        )
+        .bind(kind::SERVICE)
+        .bind(SERVICE_OWNER)
+        .bind(id)
+        .bind(wrapped.kek_id)
+        .bind(wrapped.format)
+        .bind(wrapped.nonce)
+        .bind(wrapped.ciphertext)
+        .execute(&self.pool)
+        .await?;
+        // Another node may have been first: what stands in the table is the secret.
+        Box::pin(self.service_secret(id)).await
+    }
+
+    /// How many secrets there are.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn count(&self) -> Result<i64, CustodyError> {
+        Ok(sqlx::query_scalar("select count(*) from custody")
+            .fetch_one(&self.pool)
+            .await?)
+    }
+
+    /// Tries to open every row, in batches; `each` hears of every row and whether it opened.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn check_all(
+        &self,
+        mut each: impl FnMut(Result<(), CustodyError>),
+    ) -> Result<(), CustodyError> {
+        let mut after = (String::new(), String::new(), String::new());
+        loop {
+            let rows = sqlx::query(
+                "select kind, owner, id, kek_id, format, nonce, ciphertext from custody
+                 where (kind, owner, id) > ($1, $2, $3) order by kind, owner, id limit 1000",
+            )
+            .bind(&after.0)
+            .bind(&after.1)
+            .bind(&after.2)
+            .fetch_all(&self.pool)
+            .await?;
+            let Some(last) = rows.last() else {
+                return Ok(());
+            };
+            after = (
+                last.try_get("kind")?,
+                last.try_get("owner")?,
+                last.try_get("id")?,
+            );
+            for row in &rows {
+                let (kind, owner, id): (String, String, String) = (
+                    row.try_get("kind")?,
+                    row.try_get("owner")?,
+                    row.try_get("id")?,
+                );
+                each(
+                    self.open(
+                        Place {
+                            kind: &kind,
+                            owner: &owner,
+                            id: &id,
+                        },
+                        row,
+                    )
+                    .map(drop),
+                );
+            }
+        }
+    }
+
+    fn open(&self, place: Place<'_>, row: &PgRow) -> Result<Zeroizing<Vec<u8>>, CustodyError> {
+        let wrapped = Wrapped {
+            kek_id: row.try_get("kek_id")?,
+            format: row.try_get("format")?,
+            nonce: row.try_get("nonce")?,
+            ciphertext: row.try_get("ciphertext")?,
+        };
+        self.ring
+            .unwrap(place, &wrapped)
+            .map_err(|source| CustodyError::Unwrap {
+                kind: place.kind.to_owned(),
+                owner: place.owner.to_owned(),
+                id: place.id.to_owned(),
+                source,
+            })
+    }
+}

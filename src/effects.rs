@@ -1,0 +1,340 @@
+//! Work that follows from events: mails and calls to other services. Queued in the append transaction,
+//! sealed under the subject's key, done at least once, keyed by event id, deleted when done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aggregates::UserId;
+use chrono::{DateTime, Utc};
+use metrics::{counter, gauge};
+use secrecy::ExposeSecret as _;
+use serde::Serialize;
+use serde_json::json;
+use sqlx::{PgPool, Row as _};
+use tokio::sync::watch;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::app::App;
+use crate::custody::Custody;
+use crate::ids;
+use crate::mail::{Mail, MailError};
+use crate::store::{EffectDraft, StoreError, sealed};
+
+/// Kinds of effects.
+pub mod kind {
+    /// Send a mail.
+    pub const MAIL: &str = "mail";
+    /// Tell the credits service about a new person.
+    pub const CREDITS_INIT: &str = "credits_init";
+}
+
+/// Effects done at the same time by one node.
+const AT_ONCE: i64 = 8;
+/// A worker that died gives its work back after this long, in seconds; longer than any effect may take.
+const LEASE_SECS: f64 = 60.0;
+/// How often the queue is looked at when nothing tells of new work.
+const POLL: Duration = Duration::from_secs(1);
+/// First and longest pause after a failure, in seconds.
+const RETRY_SECS: (f64, f64) = (2.0, 3600.0);
+/// A mail that the receiving server refuses for good is kept this long for the operator to see, in seconds.
+const REFUSED_SECS: f64 = 24.0 * 3600.0;
+/// Other services have this long to answer.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A mail as work to do.
+pub fn mail(subject: &UserId, mail: &Mail) -> EffectDraft {
+    draft(
+        kind::MAIL,
+        subject,
+        serde_json::to_vec(mail).expect("a mail is plain JSON"),
+    )
+}
+
+/// The first credits of a new person, as work to do.
+pub fn credits_init(user: &UserId) -> EffectDraft {
+    draft(kind::CREDITS_INIT, user, vec![])
+}
+
+fn draft(kind: &'static str, subject: &UserId, payload: Vec<u8>) -> EffectDraft {
+    EffectDraft {
+        kind,
+        subject: subject.to_string(),
+        payload: Zeroizing::new(payload),
+    }
+}
+
+/// Queues work that no event stands for: an attacker must not be able to grow a victim's stream (I-11).
+///
+/// # Errors
+/// When the database does not answer or the subject has no key.
+pub async fn enqueue(
+    pool: &PgPool,
+    custody: &Custody,
+    effect: &EffectDraft,
+) -> Result<(), StoreError> {
+    let key = custody
+        .data_key(&effect.subject)
+        .await?
+        .ok_or(StoreError::NoDataKey)?;
+    let event_id = ids::event();
+    let place = [
+        event_id.to_string(),
+        effect.kind.to_owned(),
+        effect.subject.clone(),
+    ];
+    let sealed = sealed::seal_text(&key, &aad(&place), &effect.payload);
+    sqlx::query("insert into effects (event_id, kind, subject, sealed, position) values ($1, $2, $3, $4, 0)")
+        .bind(event_id)
+        .bind(effect.kind)
+        .bind(&effect.subject)
+        .bind(sealed)
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+fn aad(place: &[String; 3]) -> [&str; 4] {
+    ["effects", &place[0], &place[1], &place[2]]
+}
+
+/// A row of the queue that this worker has a lease on.
+struct Effect {
+    event_id: Uuid,
+    kind: String,
+    subject: String,
+    sealed: Vec<u8>,
+    attempts: i32,
+}
+
+/// Why an effect was not done.
+enum Failure {
+    /// It may work later.
+    Temporary(String),
+    /// It will never work as it is.
+    Permanent(String),
+}
+
+/// Works the queue off until `stop` says so; then finishes what is in hand.
+pub async fn work(app: Arc<App>, mut stop: watch::Receiver<bool>) {
+    let mut written = app.store.freshness().written();
+    while !*stop.borrow() {
+        let taken = match take(&app.pool).await {
+            Ok(taken) => taken,
+            Err(error) => {
+                tracing::warn!(error = %error, "cannot read the effects queue");
+                vec![]
+            }
+        };
+        if let Ok(waiting) = waiting(&app.pool).await {
+            gauge!("effects_waiting").set(waiting as f64);
+        }
+        if !taken.is_empty() {
+            futures_util::future::join_all(taken.into_iter().map(|effect| carry_out(&app, effect)))
+                .await;
+            continue;
+        }
+        tokio::select! {
+            _ = stop.changed() => {}
+            _ = written.changed() => {}
+            () = tokio::time::sleep(POLL) => {}
+        }
+    }
+}
+
+async fn take(pool: &PgPool) -> Result<Vec<Effect>, sqlx::Error> {
+    let rows = sqlx::query(
+        "update effects set attempts = attempts + 1, due_at = clock_timestamp() + make_interval(secs => $1)
+         where (event_id, kind) in (
+             select event_id, kind from effects where due_at <= clock_timestamp()
+             order by due_at limit $2 for update skip locked)
+         returning event_id, kind, subject, sealed, attempts",
+    )
+    .bind(LEASE_SECS)
+    .bind(AT_ONCE)
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(Effect {
+                event_id: row.try_get("event_id")?,
+                kind: row.try_get("kind")?,
+                subject: row.try_get("subject")?,
+                sealed: row.try_get("sealed")?,
+                attempts: row.try_get("attempts")?,
+            })
+        })
+        .collect()
+}
+
+/// How many effects are not done yet.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn waiting(pool: &PgPool) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("select count(*) from effects")
+        .fetch_one(pool)
+        .await
+}
+
+/// A row of the queue as operators see it: nothing personal.
+#[derive(Debug, Serialize, sqlx::FromRow)]
+pub struct Waiting {
+    /// What it follows from.
+    pub event_id: Uuid,
+    /// What is to be done.
+    pub kind: String,
+    /// How often it was tried.
+    pub attempts: i32,
+    /// Since when it waits.
+    pub queued_at: DateTime<Utc>,
+    /// When it is tried next, or given back by a worker that died.
+    pub due_at: DateTime<Utc>,
+    /// Why the last attempt failed.
+    pub last_error: Option<String>,
+}
+
+/// The queue, next one first.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn queue(pool: &PgPool) -> Result<Vec<Waiting>, sqlx::Error> {
+    sqlx::query_as(
+        "select event_id, kind, attempts, queued_at, due_at, last_error from effects order by due_at, event_id",
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// Makes due now what waits for another attempt. What is due within a lease's time is left alone: a worker
+/// may be doing it. Says how many.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn retry(pool: &PgPool) -> Result<u64, sqlx::Error> {
+    let done = sqlx::query(
+        "update effects set due_at = clock_timestamp() where due_at > clock_timestamp() + make_interval(secs => $1)",
+    )
+    .bind(LEASE_SECS)
+    .execute(pool)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+async fn carry_out(app: &App, effect: Effect) {
+    let outcome = attempt(app, &effect).await;
+    let kind = effect.kind.clone();
+    let result = match &outcome {
+        Ok(()) => "done",
+        Err(Failure::Temporary(_)) => "retried",
+        Err(Failure::Permanent(_)) => "refused",
+    };
+    counter!("effects_total", "kind" => kind, "result" => result).increment(1);
+    if let Err(error) = settle(&app.pool, &effect, outcome).await {
+        // The lease runs out and the effect is done again: at least once.
+        tracing::warn!(error = %error, event_id = %effect.event_id, kind = effect.kind, "cannot settle an effect");
+    }
+}
+
+async fn attempt(app: &App, effect: &Effect) -> Result<(), Failure> {
+    let later = |error: String| Failure::Temporary(error);
+    let key = app
+        .store
+        .custody()
+        .data_key(&effect.subject)
+        .await
+        .map_err(|error| later(error.to_string()))?;
+    // Whoever was erased gets no mail any more.
+    let Some(key) = key else { return Ok(()) };
+    let place = [
+        effect.event_id.to_string(),
+        effect.kind.clone(),
+        effect.subject.clone(),
+    ];
+    let payload = sealed::open_text(&key, &aad(&place), &effect.sealed)
+        .ok_or_else(|| Failure::Permanent("does not open".into()))?;
+    match effect.kind.as_str() {
+        kind::MAIL => {
+            let mail: Mail = serde_json::from_slice(&payload)
+                .map_err(|_| Failure::Permanent("is not a mail".into()))?;
+            let from = app.config.mail_from.to_string();
+            app.mailer
+                .send(&effect.event_id.to_string(), &from, &mail)
+                .await
+                .map_err(|error| match error {
+                    MailError::Temporary(reason) => Failure::Temporary(reason),
+                    MailError::Permanent(reason) => Failure::Permanent(reason),
+                })
+        }
+        kind::CREDITS_INIT => credits(app, effect).await,
+        other => Err(Failure::Permanent(format!("unknown kind {other}"))),
+    }
+}
+
+async fn credits(app: &App, effect: &Effect) -> Result<(), Failure> {
+    let Some(base) = &app.config.credits_url else {
+        return Ok(());
+    };
+    let url = format!(
+        "{}/api/v1/internal/credits/init",
+        base.as_str().trim_end_matches('/')
+    );
+    let request = app
+        .http
+        .post(url)
+        .header("X-Service-Key", app.config.service_key.expose_secret())
+        .header("Idempotency-Key", effect.event_id.to_string())
+        .timeout(CALL_TIMEOUT)
+        .json(&json!({"userId": effect.subject}));
+    match request.send().await {
+        Ok(answer) if answer.status().is_success() => Ok(()),
+        Ok(answer) => Err(Failure::Temporary(format!(
+            "credits answered {}",
+            answer.status().as_u16()
+        ))),
+        Err(error) => Err(Failure::Temporary(error.without_url().to_string())),
+    }
+}
+
+async fn settle(
+    pool: &PgPool,
+    effect: &Effect,
+    outcome: Result<(), Failure>,
+) -> Result<(), sqlx::Error> {
+    let (reason, pause) = match outcome {
+        Ok(()) => {
+            sqlx::query("delete from effects where event_id = $1 and kind = $2")
+                .bind(effect.event_id)
+                .bind(&effect.kind)
+                .execute(pool)
+                .await?;
+            return Ok(());
+        }
+        Err(Failure::Temporary(reason)) => (
+            reason,
+            (RETRY_SECS.0 * 2_f64.powi(effect.attempts - 1)).min(RETRY_SECS.1),
+        ),
+        Err(Failure::Permanent(reason)) if effect.attempts > 1 => {
+            // Kept a day after the first refusal, so that an operator sees it; then given up.
+            tracing::error!(event_id = %effect.event_id, kind = effect.kind, reason, "an effect was given up");
+            sqlx::query("delete from effects where event_id = $1 and kind = $2")
+                .bind(effect.event_id)
+                .bind(&effect.kind)
+                .execute(pool)
+                .await?;
+            return Ok(());
+        }
+        Err(Failure::Permanent(reason)) => (reason, REFUSED_SECS),
+    };
+    tracing::warn!(event_id = %effect.event_id, kind = effect.kind, attempts = effect.attempts, reason, "an effect failed");
+    sqlx::query(
+        "update effects set last_error = $3, due_at = clock_timestamp() + make_interval(secs => $4) where event_id = $1 and kind = $2",
+    )
+    .bind(effect.event_id)
+    .bind(&effect.kind)
+    .bind(reason)
+    .bind(pause)
+    .execute(pool)
+    .await?;
+    Ok(())
+}

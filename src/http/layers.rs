@@ -1,0 +1,194 @@
+//! What every request passes: an id and a log span, metrics, CORS and security headers.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, RwLock};
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use metrics::{Counter, Histogram, counter, histogram};
+use tracing::Instrument as _;
+
+use super::client::RequestId;
+use super::web::{self, Web};
+use crate::store::WRITTEN;
+
+/// Gives the request its id, counts and times it by route, and tells the log of failures.
+pub async fn observe(mut request: Request, next: Next) -> Response {
+    let id = RequestId::of(request.headers());
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
+    let method = request.method().clone();
+    request.extensions_mut().insert(id.clone());
+    let span = tracing::info_span!(
+        "request",
+        request_id = id.as_str(),
+        method = method.as_str(),
+        route
+    );
+    let started = Instant::now();
+    let answer = async {
+        let (mut response, position) = WRITTEN
+            .scope(std::cell::Cell::new(None), async {
+                let response = next.run(request).await;
+                (response, WRITTEN.with(std::cell::Cell::get))
+            })
+            .await;
+        if let Some(position) = position {
+            response
+                .headers_mut()
+                .insert("x-log-position", HeaderValue::from(position));
+        }
+        let status = response.status().as_u16();
+        if status >= 500 {
+            tracing::error!(
+                status,
+                millis = started.elapsed().as_millis() as u64,
+                "request failed"
+            );
+        } else {
+            tracing::debug!(
+                status,
+                millis = started.elapsed().as_millis() as u64,
+                "request"
+            );
+        }
+        response
+    };
+    let mut response = answer.instrument(span).await;
+    measure(&route, response.status().as_u16(), started);
+    response.headers_mut().insert("x-request-id", id.header());
+    response
+}
+
+/// Counts and times a request. The series of a route and status is looked up by name only once.
+fn measure(route: &str, status: u16, started: Instant) {
+    type Series = HashMap<String, HashMap<u16, (Counter, Histogram)>>;
+    static SERIES: LazyLock<RwLock<Series>> = LazyLock::new(RwLock::default);
+    let record = |(requests, durations): &(Counter, Histogram)| {
+        requests.increment(1);
+        durations.record(started.elapsed());
+    };
+    let known = SERIES.read().expect("nothing panics while it is held");
+    if let Some(series) = known
+        .get(route)
+        .and_then(|by_status| by_status.get(&status))
+    {
+        return record(series);
+    }
+    drop(known);
+    let labels = (route.to_owned(), status.to_string());
+    let requests =
+        counter!("http_requests_total", "route" => labels.0.clone(), "status" => labels.1);
+    let durations = histogram!("http_request_duration_seconds", "route" => labels.0);
+    let mut known = SERIES.write().expect("nothing panics while it is held");
+    let by_status = known.entry(route.to_owned()).or_default();
+    record(by_status.entry(status).or_insert((requests, durations)));
+}
+
+/// Cross-origin access (contract 1.2): configured origins may read answers with credentials; others are
+/// served and cannot read them.
+pub async fn cors(State(web): State<Arc<Web>>, request: Request, next: Next) -> Response {
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let allowed = origin.filter(|origin| {
+        origin.to_str().is_ok_and(|origin| {
+            web.app
+                .config
+                .cors_origins
+                .iter()
+                .any(|known| known == origin)
+        })
+    });
+    let preflight = request.method() == Method::OPTIONS
+        && request
+            .headers()
+            .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    let mut response = if preflight {
+        let mut response = StatusCode::NO_CONTENT.into_response();
+        web::set_header(
+            &mut response,
+            "access-control-allow-methods",
+            "GET,HEAD,PUT,POST,DELETE,PATCH",
+        );
+        web::set_header(
+            &mut response,
+            "access-control-allow-headers",
+            "Content-Type,Authorization,X-Service-Key,X-App-Id,Idempotency-Key,X-Min-Position",
+        );
+        web::set_header(
+            &mut response,
+            "vary",
+            "Origin, Access-Control-Request-Headers",
+        );
+        response
+    } else {
+        let mut response = next.run(request).await;
+        response
+            .headers_mut()
+            .append(header::VARY, HeaderValue::from_static("Origin"));
+        response
+    };
+    if let Some(origin) = allowed {
+        let headers = response.headers_mut();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(
+            header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+            HeaderValue::from_static("true"),
+        );
+        if !preflight {
+            for name in [
+                "Set-Cookie",
+                "set-auth-token",
+                "set-auth-jwt",
+                "Content-Disposition",
+                "Retry-After",
+                "X-Retry-After",
+                "X-Request-Id",
+                "X-Log-Position",
+            ] {
+                web::expose(&mut response, name);
+            }
+        }
+    }
+    response
+}
+
+/// Headers that keep browsers careful (S-44). A page that needs another policy sets its own.
+pub async fn security_headers(
+    State(web): State<Arc<Web>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let is_auth = request.uri().path().starts_with("/api/");
+    // The key set is public and may be kept by whoever likes.
+    let is_jwks = request.uri().path().ends_with("/jwks");
+    let mut response = next.run(request).await;
+    let succeeded = response.status().is_success();
+    let headers = response.headers_mut();
+    let mut default = |name: header::HeaderName, value: &'static str| {
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
+    };
+    default(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    default(header::REFERRER_POLICY, "no-referrer");
+    default(
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; frame-ancestors 'none'",
+    );
+    default(
+        header::HeaderName::from_static("permissions-policy"),
+        "camera=(), geolocation=(), microphone=()",
+    );
+    if is_auth && !(is_jwks && succeeded) {
+        default(header::CACHE_CONTROL, "no-store");
+    }
+    if web.app.config.secure_cookies() {
+        default(header::STRICT_TRANSPORT_SECURITY, "max-age=63072000");
+    }
+    response
+}

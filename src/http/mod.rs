@@ -1,0 +1,67 @@
+//! The service over HTTP: the router, and the layers that every request passes.
+
+pub mod auth;
+pub mod client;
+pub mod cookies;
+pub mod dev_mail;
+pub mod error;
+pub mod gate;
+pub mod layers;
+pub mod limits;
+pub mod origin;
+pub mod request;
+pub mod v1_auth;
+pub mod web;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::{Method, StatusCode, header};
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse as _, Response};
+
+use crate::app::App;
+use crate::mail::Mailer;
+use web::Web;
+
+/// Every route of the service but health and metrics, with all layers.
+pub fn router(app: Arc<App>) -> Router {
+    let web = Arc::new(Web::new(app));
+    let mut router = Router::new()
+        .nest("/api/auth", auth::routes(&web))
+        .nest("/api/v1/auth", v1_auth::routes(&web))
+        .fallback(not_found)
+        .method_not_allowed_fallback(not_found)
+        .with_state(web.clone());
+    // The mailbox page stands in for a mail server while somebody develops; it admits loopback only.
+    if let Mailer::Mailbox(mailbox) = &web.app.mailer
+        && !web.app.config.is_production()
+    {
+        router = router.merge(dev_mail::routes(mailbox.clone()));
+    }
+    router
+        .layer(DefaultBodyLimit::max(request::BODY_MAX_BYTES))
+        .layer(from_fn_with_state(web.clone(), layers::cors))
+        .layer(from_fn_with_state(web, layers::security_headers))
+        .layer(axum::middleware::from_fn(layers::observe))
+}
+
+/// No route. Below `/api/auth` the answer to GET, POST and HEAD has no body, as clients know it.
+async fn not_found(request: Request) -> Response {
+    let below_auth = request.uri().path().starts_with("/api/auth/");
+    if below_auth && [Method::GET, Method::POST, Method::HEAD].contains(request.method()) {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    let text = if below_auth {
+        "text/plain; charset=UTF-8"
+    } else {
+        "text/plain"
+    };
+    (
+        StatusCode::NOT_FOUND,
+        [(header::CONTENT_TYPE, text)],
+        "404 Not Found",
+    )
+        .into_response()
+}

@@ -1,0 +1,537 @@
+//! What every handler of the API works with: the service, its cookies and trusted origins, and the call
+//! that it answers.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use chrono::{DateTime, SecondsFormat, Utc};
+use percent_encoding::percent_decode_str;
+use projections::sessions::SessionRow;
+use projections::users::UserRow;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+use super::client::{self, RequestId};
+use super::cookies::Cookies;
+use super::error::Problem;
+use super::origin::Trusted;
+use super::request::{BodyTypes, Fields, read_body};
+use crate::accounts::{self, Caller};
+use crate::app::App;
+use crate::sessions::Live;
+use crate::store::idempotency::{Fingerprint, Known, Outcome};
+use crate::store::{Actor, WRITTEN};
+
+/// Fields of a body that say where a request may lead.
+const REDIRECT_FIELDS: [&str; 4] = [
+    "callbackURL",
+    "redirectTo",
+    "errorCallbackURL",
+    "newUserCallbackURL",
+];
+
+/// A request's body has this long to arrive.
+const BODY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(15);
+
+/// The state of all handlers.
+pub struct Web {
+    /// The service.
+    pub app: Arc<App>,
+    /// Names and attributes of cookies.
+    pub cookies: Cookies,
+    /// Pages that may call, and places where a call may lead.
+    pub trusted: Trusted,
+}
+
+impl Web {
+    /// For a service.
+    pub fn new(app: Arc<App>) -> Self {
+        let cookies = Cookies::new(&app.config);
+        let trusted = Trusted::new(app.config.trusted_origins.iter().map(String::as_str));
+        Self {
+            app,
+            cookies,
+            trusted,
+        }
+    }
+}
+
+/// One request, read as far as every handler needs it.
+pub struct Call {
+    /// The state.
+    pub web: Arc<Web>,
+    /// Of the request.
+    pub method: Method,
+    /// Of the request.
+    pub headers: HeaderMap,
+    /// Behind the question mark.
+    pub query: Option<String>,
+    /// Of the client, if it is known.
+    pub address: Option<IpAddr>,
+    /// Who asks.
+    pub caller: Caller,
+    /// The body.
+    pub bytes: Bytes,
+}
+
+impl FromRequest<Arc<Web>> for Call {
+    type Rejection = Problem;
+
+    async fn from_request(mut request: Request, web: &Arc<Web>) -> Result<Self, Problem> {
+        let method = request.method().clone();
+        let query = request.uri().query().map(str::to_owned);
+        let address = client::address(
+            request.headers(),
+            request.extensions(),
+            &web.app.config.trusted_proxies,
+        );
+        let request_id = request
+            .extensions()
+            .get::<RequestId>()
+            .cloned()
+            .unwrap_or_else(|| RequestId::of(request.headers()));
+        let headers = std::mem::take(request.headers_mut());
+        let caller = client::caller(&headers, address, &request_id);
+        // Whoever announces a body and does not send it must not hold a connection for ever.
+        let body = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, web));
+        let bytes = body
+            .await
+            .map_err(|_| Problem::BodyTooSlow)?
+            .map_err(|rejection| match rejection.into_response().status() {
+                StatusCode::PAYLOAD_TOO_LARGE => Problem::PayloadTooLarge,
+                _ => Problem::InvalidJson,
+            })?;
+        Ok(Self {
+            web: web.clone(),
+            method,
+            headers,
+            query,
+            address,
+            caller,
+            bytes,
+        })
+    }
+}
+
+/// What a request shows of a session.
+pub enum Presented {
+    /// Nothing, or nothing that we signed.
+    Nothing,
+    /// A token that we may have given out, of a session that is over.
+    Over,
+    /// A live session.
+    Live(Session),
+}
+
+/// A live session in a request.
+#[derive(Clone)]
+pub struct Session {
+    /// As it stands.
+    pub live: Arc<Live>,
+    /// The token that showed it.
+    pub token: String,
+}
+
+impl Call {
+    /// The service.
+    pub fn app(&self) -> &App {
+        &self.web.app
+    }
+
+    /// Reads the body in the order of checks that clients know: its type and JSON, then the page that
+    /// sent it, then where it wants to lead. The schema is the handler's.
+    ///
+    /// # Errors
+    /// The first check that fails.
+    pub fn fields(&self, types: BodyTypes, also_record: bool) -> Result<Fields, Problem> {
+        let body = read_body(&self.headers, &self.bytes, types)?;
+        self.web
+            .trusted
+            .check_cookie_request(&self.method, &self.headers)?;
+        if let Some(body) = &body {
+            for field in REDIRECT_FIELDS {
+                match body.get(field) {
+                    None => {}
+                    Some(Value::String(target)) => self.check_redirect(field, target)?,
+                    Some(_) => return Err(Problem::RedirectNotText(field)),
+                }
+            }
+        }
+        let form = self
+            .headers
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|t| t.as_bytes().starts_with(b"application/x-www"));
+        Ok(Fields::of_body(body, form, also_record))
+    }
+
+    /// Whether the request may lead there; an empty target is no target.
+    ///
+    /// # Errors
+    /// If it may not.
+    pub fn check_redirect(&self, field: &'static str, target: &str) -> Result<(), Problem> {
+        if target.is_empty() || self.web.trusted.may_lead_to(target) {
+            Ok(())
+        } else {
+            Err(Problem::InvalidRedirect(field))
+        }
+    }
+
+    /// The session token that the request shows: a bearer's, else the cookie's.
+    fn token(&self) -> Option<String> {
+        self.bearer().or_else(|| {
+            self.web
+                .cookies
+                .read(&self.app().cookies, &self.headers, "session_token")
+        })
+    }
+
+    /// `Authorization: Bearer x`: with a dot the signed value, encoded or not, without one the bare token.
+    fn bearer(&self) -> Option<String> {
+        let value = self.headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+        let (scheme, token) = value.split_once(' ')?;
+        if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
+            return None;
+        }
+        if token.contains('.') {
+            self.app().cookies.verify(token)
+        } else {
+            Some(percent_decode_str(token).decode_utf8().ok()?.into_owned())
+        }
+    }
+
+    /// A text behind `Authorization: Bearer `, as it stands.
+    pub fn bearer_text(&self) -> Option<&str> {
+        self.headers
+            .get(header::AUTHORIZATION)?
+            .to_str()
+            .ok()?
+            .strip_prefix("Bearer ")
+    }
+
+    /// Whether the browser holds the cookie of a session that ends with it.
+    pub fn is_brief(&self) -> bool {
+        self.web
+            .cookies
+            .read(&self.app().cookies, &self.headers, "dont_remember")
+            .is_some()
+    }
+
+    /// The session that the request shows.
+    ///
+    /// # Errors
+    /// When the database has to be asked and does not answer.
+    pub async fn session(&self) -> Result<Presented, Problem> {
+        let Some(token) = self.token() else {
+            return Ok(Presented::Nothing);
+        };
+        Ok(
+            match self
+                .app()
+                .sessions
+                .find(&token, self.app().clock.now())
+                .await?
+            {
+                Some(live) => Presented::Live(Session { live, token }),
+                None => Presented::Over,
+            },
+        )
+    }
+
+    /// Makes a used session last longer when it is time; the new row if it does.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub async fn extend(&self, session: &Session) -> Result<Option<SessionRow>, Problem> {
+        let off = Fields::of_query(self.query.as_deref())
+            .raw("disableRefresh")
+            .is_some_and(|value| value == "true");
+        if off
+            || self.is_brief()
+            || !accounts::is_due_for_extension(self.app(), &session.live.session)
+        {
+            return Ok(None);
+        }
+        Ok(accounts::extend_session(self.app(), &session.live.session, &self.caller).await?)
+    }
+
+    /// Who gives a command in this request.
+    pub fn actor(session: Option<&Session>) -> Actor {
+        session.map_or(Actor::Anonymous, |session| {
+            Actor::User(session.live.user.id.clone())
+        })
+    }
+
+    /// The `Idempotency-Key` of the request, if it has one, tied to route and body.
+    ///
+    /// # Errors
+    /// If the key is not 1 to 255 visible ASCII characters.
+    pub fn idempotency(&self, route: &str) -> Result<Option<Fingerprint>, Problem> {
+        let Some(key) = self.headers.get("idempotency-key") else {
+            return Ok(None);
+        };
+        let visible = |key: &&str| {
+            (1..=255).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic())
+        };
+        let key = key
+            .to_str()
+            .ok()
+            .filter(visible)
+            .ok_or(Problem::IdempotencyKeyInvalid)?;
+        Ok(Some(Fingerprint::of(
+            &self.app().root,
+            route,
+            key,
+            &self.bytes,
+        )))
+    }
+
+    /// Whether the request was carried out before.
+    ///
+    /// # Errors
+    /// If the key was used for another request, or cannot be looked up.
+    pub async fn repeated(
+        &self,
+        fingerprint: Option<Fingerprint>,
+    ) -> Result<Option<Option<Outcome>>, Problem> {
+        let Some(fingerprint) = fingerprint else {
+            return Ok(None);
+        };
+        match fingerprint
+            .look_up(&self.app().pool, self.app().store.custody())
+            .await?
+        {
+            Known::New => Ok(None),
+            Known::Repeated(outcome) => Ok(Some(outcome)),
+            Known::Misused => Err(Problem::IdempotencyKeyMisused),
+        }
+    }
+}
+
+/// Leaves the position of what this request wrote out of the answer, where it would tell too much.
+pub fn forget_written() {
+    // Outside of a request there is nothing to forget.
+    let _ = WRITTEN.try_with(|written| written.set(None));
+}
+
+/// An answer that was given before, byte for byte.
+pub fn replay(outcome: Outcome) -> Response {
+    let status = StatusCode::from_u16(outcome.status).unwrap_or(StatusCode::OK);
+    let headers = [
+        (header::CONTENT_TYPE, "application/json"),
+        (HeaderName::from_static("idempotency-replayed"), "true"),
+    ];
+    (status, headers, outcome.body).into_response()
+}
+
+/// Adds the cookies of a new or extended session.
+pub fn with_session_cookies(
+    mut response: Response,
+    call: &Call,
+    token: &str,
+    remembered: bool,
+) -> Response {
+    let cookies = call
+        .web
+        .cookies
+        .session(&call.app().cookies, token, remembered, call.is_brief());
+    set_cookies(&mut response, cookies);
+    response
+}
+
+/// Adds the cookies, and the token header that goes with them on the official client's routes.
+pub fn with_session(response: Response, call: &Call, token: &str, remembered: bool) -> Response {
+    let mut response = with_session_cookies(response, call, token, remembered);
+    set_header(
+        &mut response,
+        "set-auth-token",
+        &call.app().cookies.sign(token),
+    );
+    expose(&mut response, "set-auth-token");
+    response
+}
+
+/// Clears the cookies of a session.
+pub fn without_session_cookies(mut response: Response, call: &Call) -> Response {
+    set_cookies(&mut response, call.web.cookies.clear_session());
+    response
+}
+
+fn set_cookies(response: &mut Response, cookies: Vec<String>) {
+    for cookie in cookies {
+        let value =
+            HeaderValue::from_str(&cookie).expect("cookies are made of visible ASCII characters");
+        response.headers_mut().append(header::SET_COOKIE, value);
+    }
+}
+
+/// Sets a header whose value we made.
+pub fn set_header(response: &mut Response, name: &'static str, value: &str) {
+    let value =
+        HeaderValue::from_str(value).expect("our tokens and paths are visible ASCII characters");
+    response
+        .headers_mut()
+        .insert(HeaderName::from_static(name), value);
+}
+
+/// Lets scripts of other origins read a header of the answer.
+pub fn expose(response: &mut Response, name: &str) {
+    let exposed = match response
+        .headers()
+        .get(header::ACCESS_CONTROL_EXPOSE_HEADERS)
+        .and_then(|value| value.to_str().ok())
+    {
+        Some(already) if already.split(", ").any(|known| known == name) => return,
+        Some(already) => format!("{already}, {name}"),
+        None => name.to_owned(),
+    };
+    set_header(response, "access-control-expose-headers", &exposed);
+}
+
+/// A redirect whose target was checked.
+pub fn redirect(target: &str) -> Response {
+    let mut response = StatusCode::FOUND.into_response();
+    // A checked target may still hold characters beyond ASCII: a header carries them encoded.
+    let encoded: String = target
+        .chars()
+        .flat_map(|c| {
+            if c.is_ascii() {
+                vec![c]
+            } else {
+                percent_encoding::utf8_percent_encode(
+                    &c.to_string(),
+                    percent_encoding::NON_ALPHANUMERIC,
+                )
+                .to_string()
+                .chars()
+                .collect()
+            }
+        })
+        .collect();
+    set_header(&mut response, "location", &encoded);
+    response
+}
+
+/// Adds `error=CODE` to a redirect target.
+pub fn with_error(target: &str, code: &str) -> String {
+    let (before, fragment) = target
+        .split_once('#')
+        .map_or((target, None), |(before, fragment)| {
+            (before, Some(fragment))
+        });
+    let separator = if before.contains('?') { '&' } else { '?' };
+    let fragment = fragment
+        .map(|fragment| format!("#{fragment}"))
+        .unwrap_or_default();
+    format!("{before}{separator}error={code}{fragment}")
+}
+
+fn as_iso<S: Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&time.to_rfc3339_opts(SecondsFormat::Millis, true))
+}
+
+/// A person as clients see them. Bans and second factors are not in this service yet, so nobody has one.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UserJson<'a> {
+    name: &'a str,
+    email: &'a str,
+    email_verified: bool,
+    image: Option<&'a str>,
+    #[serde(serialize_with = "as_iso")]
+    created_at: DateTime<Utc>,
+    #[serde(serialize_with = "as_iso")]
+    updated_at: DateTime<Utc>,
+    two_factor_enabled: bool,
+    role: &'a str,
+    banned: bool,
+    ban_reason: (),
+    ban_expires: (),
+    access_tier: &'a str,
+    locale: Option<&'a str>,
+    id: &'a str,
+}
+
+/// A person as clients see them.
+pub fn user_json(user: &UserRow) -> UserJson<'_> {
+    UserJson {
+        name: &user.name,
+        email: &user.email,
+        email_verified: user.email_verified,
+        image: user.image.as_deref(),
+        created_at: user.created_at,
+        updated_at: user.updated_at,
+        two_factor_enabled: false,
+        role: &user.role,
+        banned: false,
+        ban_reason: (),
+        ban_expires: (),
+        access_tier: &user.tier,
+        locale: user.locale.as_deref(),
+        id: &user.id,
+    }
+}
+
+/// A session as its own client sees it. Organizations and impersonation are not in this service yet.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionJson<'a> {
+    #[serde(serialize_with = "as_iso")]
+    expires_at: DateTime<Utc>,
+    token: &'a str,
+    #[serde(serialize_with = "as_iso")]
+    created_at: DateTime<Utc>,
+    #[serde(serialize_with = "as_iso")]
+    updated_at: DateTime<Utc>,
+    ip_address: &'a str,
+    user_agent: &'a str,
+    user_id: &'a str,
+    active_organization_id: (),
+    impersonated_by: (),
+    id: &'a str,
+}
+
+/// A session and its person: the answer to "who am I". Typed, because it is the hottest one.
+#[derive(Serialize)]
+pub struct SessionAndUser<'a> {
+    session: SessionJson<'a>,
+    user: UserJson<'a>,
+}
+
+/// A session as its own client sees it, with its person.
+pub fn session_and_user<'a>(
+    session: &'a SessionRow,
+    token: &'a str,
+    user: &'a UserRow,
+) -> SessionAndUser<'a> {
+    SessionAndUser {
+        session: SessionJson {
+            expires_at: session.expires_at,
+            token,
+            created_at: session.created_at,
+            updated_at: session.updated_at,
+            ip_address: &session.ip_address,
+            user_agent: &session.user_agent,
+            user_id: &session.user_id,
+            active_organization_id: (),
+            impersonated_by: (),
+            id: &session.id,
+        },
+        user: user_json(user),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_joins_the_query_in_front_of_the_fragment() {
+        assert_eq!(with_error("/x", "E"), "/x?error=E");
+        assert_eq!(with_error("/x?a=1", "E"), "/x?a=1&error=E");
+        assert_eq!(with_error("/x?a=1#f", "E"), "/x?a=1&error=E#f");
+    }
+}

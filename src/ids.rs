@@ -1,0 +1,28 @@
+//! New ids. People, sessions and keys have 32 characters of `[A-Za-z0-9]`; events have a UUID version 7.
+
+use aggregates::ids::ID_LENGTH;
+use aggregates::{SessionId, UserId};
+use uuid::Uuid;
+
+use crate::crypto::tokens::random_token;
+
+/// Id of a new person.
+pub fn user() -> UserId {
+    UserId::new(random_token(ID_LENGTH))
+}
+
+/// Id of a new session.
+pub fn session() -> SessionId {
+    SessionId::new(random_token(ID_LENGTH))
+}
+
+/// Id of a new signing key.
+pub fn signing_key() -> String {
+    random_token(ID_LENGTH)
+}
+
+/// Id of a new event; later ones sort after earlier ones.
+#[expect(clippy::disallowed_methods, reason = "this is the place")]
+pub fn event() -> Uuid {
+    Uuid::now_v7()
+}

@@ -1,0 +1,137 @@
+//! Live sessions by token: the hottest read. Remembered per node, invalidated by the log (I-9).
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aggregates::session::Session;
+use aggregates::user::User;
+use chrono::{DateTime, TimeDelta, Utc};
+use cqrs_es::Aggregate as _;
+use metrics::counter;
+use moka::sync::Cache;
+use projections::sessions::SessionRow;
+use projections::users::UserRow;
+use sqlx::PgPool;
+
+use crate::crypto::tokens::{TokenHash, TokenKind};
+use crate::store::freshness::Freshness;
+
+/// Sessions remembered per node.
+const REMEMBERED: u64 = 100_000;
+/// Read again after this long whatever happens.
+const REMEMBERED_FOR: Duration = Duration::from_secs(30);
+/// An access token this young is given out again instead of signing another one.
+const YOUNG: TimeDelta = TimeDelta::seconds(60);
+
+/// A session and its person, as they stood at `seen`.
+#[derive(Debug)]
+pub struct Live {
+    /// The session.
+    pub session: SessionRow,
+    /// Whose.
+    pub user: UserRow,
+    /// Everything in the log up to here is included.
+    seen: i64,
+    /// The last access token, the key that signed it, and when.
+    jwt: Mutex<Option<(String, String, DateTime<Utc>)>>,
+}
+
+impl Live {
+    /// A session as read just now, at a time when everything up to `seen` was in the read models.
+    pub fn new(session: SessionRow, user: UserRow, seen: i64) -> Self {
+        Self {
+            session,
+            user,
+            seen,
+            jwt: Mutex::new(None),
+        }
+    }
+
+    /// An access token for this session, signed by the key `kid`: a young one again, else a new one from
+    /// `sign`. What another key signed is not given out again: that key may have been withdrawn.
+    ///
+    /// # Errors
+    /// Whatever `sign` fails with.
+    pub fn jwt<E>(
+        &self,
+        kid: &str,
+        now: DateTime<Utc>,
+        sign: impl FnOnce() -> Result<String, E>,
+    ) -> Result<String, E> {
+        let mut kept = self.jwt.lock().expect("nothing panics while it is held");
+        if let Some((jwt, signed_by, signed_at)) = &*kept
+            && signed_by == kid
+            && now - *signed_at < YOUNG
+        {
+            return Ok(jwt.clone());
+        }
+        let jwt = sign()?;
+        *kept = Some((jwt.clone(), kid.to_owned(), now));
+        Ok(jwt)
+    }
+}
+
+/// Finds sessions by their token.
+#[derive(Clone)]
+pub struct Sessions {
+    pool: PgPool,
+    freshness: Arc<Freshness>,
+    remembered: Cache<[u8; 32], Arc<Live>>,
+}
+
+impl Sessions {
+    /// Sessions in this database.
+    pub fn new(pool: PgPool, freshness: Arc<Freshness>) -> Self {
+        let remembered = Cache::builder()
+            .max_capacity(REMEMBERED)
+            .time_to_live(REMEMBERED_FOR)
+            .build();
+        Self {
+            pool,
+            freshness,
+            remembered,
+        }
+    }
+
+    /// The live session of a token: not ended, not expired at `now`.
+    ///
+    /// # Errors
+    /// When the database has to be asked and does not answer.
+    pub async fn find(
+        &self,
+        token: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Arc<Live>>, sqlx::Error> {
+        let hash = TokenHash::of(TokenKind::Session, token);
+        let live = match self.remembered.get(hash.as_bytes()) {
+            Some(live) if self.is_current(&live) => Some(live),
+            _ => self.read(&hash).await?,
+        };
+        // Expiry is checked at use, never left to a cleaner (S-32).
+        Ok(live.filter(|live| live.session.expires_at > now))
+    }
+
+    fn is_current(&self, live: &Live) -> bool {
+        self.freshness.is_trusted()
+            && self
+                .freshness
+                .unchanged_since(Session::TYPE, &live.session.id, live.seen)
+            && self
+                .freshness
+                .unchanged_since(User::TYPE, &live.user.id, live.seen)
+    }
+
+    async fn read(&self, hash: &TokenHash) -> Result<Option<Arc<Live>>, sqlx::Error> {
+        counter!("session_cache_misses_total").increment(1);
+        // Taken before the query: what is written meanwhile outdates the answer.
+        let seen = self.freshness.applied();
+        let found = projections::sessions::with_user(&self.pool, &hash.to_hex()).await?;
+        let Some((session, user)) = found else {
+            self.remembered.invalidate(hash.as_bytes());
+            return Ok(None);
+        };
+        let live = Arc::new(Live::new(session, user, seen));
+        self.remembered.insert(*hash.as_bytes(), live.clone());
+        Ok(Some(live))
+    }
+}

@@ -1,0 +1,447 @@
+//! The only writer of the log.
+//!
+//! Commands that commit at the same moment on this node are written by one call of `append`: one
+//! transaction, one round trip, one lock. While a call runs, the next batch gathers by itself; an idle
+//! appender waits for nobody. The losers of a batch are answered, the others are written all the same.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use metrics::{counter, histogram};
+use serde_json::{Map, Value};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions as _, Connection as _, Row as _};
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use super::StoreError;
+use super::freshness::Freshness;
+
+/// Most commands in one transaction: bounds how long the lock is held.
+const BATCH_MAX: usize = 128;
+/// Commands that may wait; more are refused at once.
+const QUEUE_MAX: usize = 4096;
+/// A stalled statement or transaction may hold the lock for this long at most, in milliseconds.
+const LOCK_TIMEOUT_MS: &str = "2000";
+/// How long a lost connection is sought again before callers are told.
+const RECONNECT_FOR: Duration = Duration::from_secs(10);
+
+/// Everything that one command writes.
+pub(crate) struct Commit {
+    pub stream_type: &'static str,
+    pub stream_id: String,
+    /// Version of the stream that the command has seen.
+    pub expected: i64,
+    /// Whose data key must still be there.
+    pub subject: Option<String>,
+    pub events: Vec<NewEvent>,
+    /// Sections of `append`'s last argument, each entry without its `command`.
+    pub more: Vec<(&'static str, Value)>,
+    /// Row changes.
+    pub rows: Vec<RowWrite>,
+    /// What no other command of the same batch may touch.
+    pub keys: Vec<String>,
+}
+
+/// What becomes of one row of a read model.
+pub(crate) struct RowWrite {
+    pub model: &'static str,
+    /// `put`, `patch` or `delete`.
+    pub operation: &'static str,
+    /// Columns as JSON text, an object with at least one of them.
+    pub row: String,
+}
+
+/// A sealed event.
+pub(crate) struct NewEvent {
+    pub sequence: i64,
+    pub event_type: String,
+    pub event_version: String,
+    pub payload: String,
+    pub metadata: String,
+    pub event_id: Uuid,
+}
+
+struct Job {
+    commit: Commit,
+    answer: oneshot::Sender<Result<i64, StoreError>>,
+    queued: Instant,
+}
+
+/// Hands commits to the one task that writes.
+#[derive(Clone)]
+pub(crate) struct Appender {
+    queue: mpsc::Sender<Job>,
+}
+
+impl Appender {
+    /// Starts the task. It ends, after writing what is queued, when the last handle is gone.
+    pub fn start(
+        options: &PgConnectOptions,
+        freshness: Arc<Freshness>,
+    ) -> (Self, tokio::task::JoinHandle<()>) {
+        let options = options
+            .clone()
+            .application_name("mana-auth appender")
+            .options([
+                ("statement_timeout", LOCK_TIMEOUT_MS),
+                ("idle_in_transaction_session_timeout", LOCK_TIMEOUT_MS),
+                // Options travel as one text, where a blank has to be escaped.
+                ("default_transaction_isolation", "read\\ committed"),
+                // Every statement of `append` finds a few rows by their keys: one plan for each, made once,
+                // that does not turn into a scan because the tables were small that day.
+                ("plan_cache_mode", "force_generic_plan"),
+                ("enable_seqscan", "off"),
+                ("enable_hashjoin", "off"),
+                ("enable_mergejoin", "off"),
+                ("jit", "off"),
+            ]);
+        let (queue, jobs) = mpsc::channel(QUEUE_MAX);
+        let task = tokio::spawn(
+            Writer {
+                options,
+                connection: None,
+                freshness,
+                waiting: VecDeque::new(),
+            }
+            .run(jobs),
+        );
+        (Self { queue }, task)
+    }
+
+    /// Writes a commit; answers with the position of its last event.
+    pub async fn append(&self, commit: Commit) -> Result<i64, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let job = Job {
+            commit,
+            answer,
+            queued: Instant::now(),
+        };
+        self.queue.try_send(job).map_err(|_| StoreError::Busy)?;
+        // The task answers every job; it is gone only when the service stops.
+        answered.await.unwrap_or(Err(StoreError::Busy))
+    }
+}
+
+struct Writer {
+    options: PgConnectOptions,
+    connection: Option<PgConnection>,
+    freshness: Arc<Freshness>,
+    /// Jobs that came in but touch what a batch before them touches.
+    waiting: VecDeque<Job>,
+}
+
+impl Writer {
+    async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+        loop {
+            if self.waiting.is_empty() {
+                match jobs.recv().await {
+                    Some(job) => self.waiting.push_back(job),
+                    None => return,
+                }
+            }
+            while self.waiting.len() < QUEUE_MAX {
+                match jobs.try_recv() {
+                    Ok(job) => self.waiting.push_back(job),
+                    Err(_) => break,
+                }
+            }
+            let batch = self.next_batch();
+            let started = Instant::now();
+            histogram!("appender_batch_size").record(batch.len() as f64);
+            for job in &batch {
+                histogram!("appender_wait_seconds").record(started - job.queued);
+            }
+            self.write(batch).await;
+            histogram!("appender_append_seconds").record(started.elapsed());
+        }
+    }
+
+    /// Takes jobs in order, leaving those that touch the same stream, claim or secret as one before them.
+    fn next_batch(&mut self) -> Vec<Job> {
+        let mut touched: HashSet<String> = HashSet::new();
+        let mut batch = Vec::new();
+        let mut left = VecDeque::new();
+        for job in self.waiting.drain(..) {
+            let free =
+                batch.len() < BATCH_MAX && !job.commit.keys.iter().any(|key| touched.contains(key));
+            touched.extend(job.commit.keys.iter().cloned());
+            if free {
+                batch.push(job)
+            } else {
+                left.push_back(job)
+            }
+        }
+        self.waiting = left;
+        batch
+    }
+
+    /// Writes a batch, if need be over several connections, and answers all of it.
+    async fn write(&mut self, mut batch: Vec<Job>) {
+        let mut deadline = None;
+        while let Err((unsure, error)) = self.try_to_write(batch).await {
+            counter!("appender_reconnects_total").increment(1);
+            tracing::warn!(error = %error, commands = unsure.len(), "the appender lost its connection");
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + RECONNECT_FOR);
+            batch = self.recover(unsure, deadline).await;
+        }
+    }
+
+    /// Gives back the jobs whose outcome is unknown because the connection broke; the others are answered.
+    async fn try_to_write(&mut self, batch: Vec<Job>) -> Result<(), (Vec<Job>, sqlx::Error)> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let commits: Vec<&Commit> = batch.iter().map(|job| &job.commit).collect();
+        match self.call(&commits).await {
+            Ok(outcomes) => self.answer_all(batch, outcomes),
+            Err(error) if is_lost(&error) => return Err((batch, error)),
+            Err(error) => match StoreError::from_database(&error) {
+                // No command is to blame, and one at a time they would wait even longer.
+                StoreError::Unavailable(reason) => {
+                    for job in batch {
+                        self.answer(job, Err(StoreError::Unavailable(reason.clone())));
+                    }
+                }
+                // The database refused something in the batch: one at a time, so that it fails alone.
+                _ if batch.len() > 1 => return self.write_one_by_one(batch, &error).await,
+                error => {
+                    if let Some(job) = batch.into_iter().next() {
+                        self.answer(job, Err(error));
+                    }
+                }
+            },
+        }
+        Ok(())
+    }
+
+    async fn write_one_by_one(
+        &mut self,
+        batch: Vec<Job>,
+        error: &sqlx::Error,
+    ) -> Result<(), (Vec<Job>, sqlx::Error)> {
+        counter!("appender_batch_errors_total").increment(1);
+        let code = error.as_database_error().and_then(|error| error.code());
+        tracing::warn!(
+            code = code.as_deref(),
+            commands = batch.len(),
+            "a batch was refused; writing one by one"
+        );
+        let mut jobs = batch.into_iter();
+        while let Some(job) = jobs.next() {
+            match self.call(&[&job.commit]).await {
+                Err(error) if is_lost(&error) => {
+                    return Err((std::iter::once(job).chain(jobs).collect(), error));
+                }
+                outcome => self.answer_one(job, outcome),
+            }
+        }
+        Ok(())
+    }
+
+    fn answer_all(&self, batch: Vec<Job>, outcomes: Vec<Result<i64, String>>) {
+        for (job, outcome) in batch.into_iter().zip(outcomes) {
+            self.answer(
+                job,
+                outcome.map_err(|reason| StoreError::from_refusal(&reason)),
+            );
+        }
+    }
+
+    fn answer_one(&self, job: Job, outcome: Result<Vec<Result<i64, String>>, sqlx::Error>) {
+        let outcome = match outcome {
+            Ok(mut outcomes) => outcomes
+                .pop()
+                .unwrap_or(Err("lost".to_owned()))
+                .map_err(|reason| StoreError::from_refusal(&reason)),
+            Err(error) => Err(StoreError::from_database(&error)),
+        };
+        self.answer(job, outcome);
+    }
+
+    fn answer(&self, job: Job, outcome: Result<i64, StoreError>) {
+        if let Ok(position) = outcome {
+            // On this node, what was written is known at once.
+            self.freshness
+                .changed(job.commit.stream_type, &job.commit.stream_id, position);
+        }
+        // A caller that went away changes nothing: the events stand.
+        let _ = job.answer.send(outcome);
+    }
+
+    /// The connection broke: whether the transaction committed is looked up before anyone is answered
+    /// or anything is tried again. Gives back the jobs that are not in the log.
+    async fn recover(&mut self, batch: Vec<Job>, deadline: Instant) -> Vec<Job> {
+        let mut pause = Duration::from_millis(10);
+        loop {
+            self.connection = None;
+            let error = match self.written(&batch).await {
+                Ok(found) => {
+                    let mut rest = Vec::new();
+                    for (job, position) in batch.into_iter().zip(found) {
+                        match position {
+                            Some(position) => self.answer(job, Ok(position)),
+                            None if Instant::now() >= deadline => {
+                                let reason = "the connection breaks again and again".to_owned();
+                                self.answer(job, Err(StoreError::Unavailable(reason)));
+                            }
+                            None => rest.push(job),
+                        }
+                    }
+                    return rest;
+                }
+                Err(error) => error,
+            };
+            if Instant::now() >= deadline {
+                for job in batch {
+                    self.answer(job, Err(StoreError::Unavailable(error.to_string())));
+                }
+                return vec![];
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(1));
+        }
+    }
+
+    /// Positions of those commits that did reach the log. Takes the append lock first, so that a
+    /// transaction of the broken connection has ended one way or the other.
+    async fn written(&mut self, batch: &[Job]) -> Result<Vec<Option<i64>>, sqlx::Error> {
+        let ids: Vec<Option<Uuid>> = batch
+            .iter()
+            .map(|job| job.commit.events.last().map(|event| event.event_id))
+            .collect();
+        let connection = self.connect().await?;
+        let mut tx = connection.begin().await?;
+        sqlx::query("select pg_advisory_xact_lock(7165746300)")
+            .execute(&mut *tx)
+            .await?;
+        let found = sqlx::query_scalar(
+            "select e.position from unnest($1::uuid[]) with ordinality as asked (event_id, n)
+             left join events e using (event_id) order by asked.n",
+        )
+        .bind(&ids)
+        .fetch_all(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(found)
+    }
+
+    async fn connect(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
+        if self.connection.is_none() {
+            self.connection = Some(self.options.connect().await?);
+        }
+        Ok(self.connection.as_mut().expect("it was connected just now"))
+    }
+
+    /// One call of `append`: for each commit its last position, or the precondition that it lost.
+    async fn call(&mut self, commits: &[&Commit]) -> Result<Vec<Result<i64, String>>, sqlx::Error> {
+        let mut more: Map<String, Value> = Map::new();
+        let mut command = Vec::with_capacity(commits.len());
+        for (n, commit) in (1..).zip(commits) {
+            command.extend(std::iter::repeat_n(n, commit.events.len()));
+            for (section, entry) in &commit.more {
+                let mut entry = entry.clone();
+                entry["command"] = n.into();
+                match more.entry(*section).or_insert(Value::Array(vec![])) {
+                    Value::Array(entries) => entries.push(entry),
+                    other => unreachable!("sections are arrays, not {other}"),
+                }
+            }
+        }
+        let (models, rows) = row_writes(commits);
+        let events = || commits.iter().flat_map(|commit| &commit.events);
+        let of_commits = |version: fn(&Commit) -> i64| -> Vec<i64> {
+            commits.iter().map(|commit| version(commit)).collect()
+        };
+        let texts = |text: fn(&NewEvent) -> &str| -> Vec<&str> { events().map(text).collect() };
+        let query = sqlx::query(
+            "select head, losers, reasons
+             from append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+        )
+        .bind(commits.iter().map(|c| c.stream_type).collect::<Vec<_>>())
+        .bind(
+            commits
+                .iter()
+                .map(|c| c.stream_id.as_str())
+                .collect::<Vec<_>>(),
+        )
+        .bind(of_commits(|commit| commit.expected))
+        .bind(of_commits(Commit::version))
+        .bind(
+            commits
+                .iter()
+                .map(|c| c.subject.as_deref())
+                .collect::<Vec<_>>(),
+        )
+        .bind::<Vec<i32>>(command)
+        .bind(events().map(|e| e.sequence).collect::<Vec<_>>())
+        .bind(texts(|event| &event.event_type))
+        .bind(texts(|event| &event.event_version))
+        .bind(texts(|event| &event.payload))
+        .bind(texts(|event| &event.metadata))
+        .bind(events().map(|e| e.event_id).collect::<Vec<_>>())
+        .bind(models)
+        .bind(rows)
+        .bind(Value::Object(more));
+        let answer = query.fetch_one(self.connect().await?).await?;
+        let losers: Vec<i32> = answer.try_get("losers")?;
+        let reasons: Vec<String> = answer.try_get("reasons")?;
+        let lost: HashMap<i32, String> = losers.into_iter().zip(reasons).collect();
+        let mut position: i64 = answer.try_get("head")?;
+        let outcomes = (1..).zip(commits).map(|(n, commit)| match lost.get(&n) {
+            Some(reason) => Err(reason.clone()),
+            None => {
+                position += commit.version() - commit.expected;
+                Ok(position)
+            }
+        });
+        Ok(outcomes.collect())
+    }
+}
+
+/// Whether the connection is gone, so that nobody knows yet what became of the transaction. A server that
+/// ends a session says so before it hangs up.
+fn is_lost(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            code.starts_with("08") || code.starts_with("57P") || code == "25P03"
+        }),
+        _ => true,
+    }
+}
+
+impl Commit {
+    /// Version of the stream afterwards.
+    fn version(&self) -> i64 {
+        self.events
+            .last()
+            .map_or(self.expected, |event| event.sequence)
+    }
+}
+
+/// The row changes of all commits as `append` wants them: models, and for each an object of operations.
+fn row_writes(commits: &[&Commit]) -> (Vec<&'static str>, Vec<String>) {
+    let mut models: BTreeMap<&'static str, BTreeMap<&'static str, String>> = BTreeMap::new();
+    for (n, commit) in (1..).zip(commits) {
+        for write in &commit.rows {
+            let rows = models.entry(write.model).or_default();
+            let text = rows.entry(write.operation).or_default();
+            text.push(if text.is_empty() { '[' } else { ',' });
+            // The row is text already: the number goes in before its closing brace.
+            text.push_str(write.row.strip_suffix('}').unwrap_or(&write.row));
+            let _ = write!(text, ",\"command\":{n}}}");
+        }
+    }
+    let object = |operations: BTreeMap<&str, String>| {
+        let members = operations
+            .iter()
+            .map(|(operation, rows)| format!("\"{operation}\":{rows}]"));
+        format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+    };
+    models
+        .into_iter()
+        .map(|(model, operations)| (model, object(operations)))
+        .unzip()
+}

@@ -1,0 +1,572 @@
+//! One command from load to commit: the `EventStore` of cqrs-es, as a value that lives for one command
+//! and holds what the command changes beside its events.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex};
+
+use aggregates::{ClaimChange, StoredEvent};
+use cqrs_es::event_sink::EventSink;
+use cqrs_es::persist::PersistedEventRepository as _;
+use cqrs_es::{
+    Aggregate, AggregateContext, AggregateError, DomainEvent, EventEnvelope, EventStore,
+};
+use postgres_es::PostgresEventRepository;
+use projections::{AnyEvent, RowChange};
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::appender::{Commit, NewEvent, RowWrite};
+use super::idempotency::Idempotent;
+use super::sealed::{self, DataKeys, EventPlace};
+use super::{Done, Inner, StoreError};
+use crate::crypto::aead::Key32;
+use crate::crypto::hex::encode as hex;
+use crate::custody::CustodyChange;
+
+/// Who causes an event.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Actor {
+    /// A person, by their own request.
+    User(String),
+    /// Somebody who is not signed in.
+    Anonymous,
+    /// An operator at the command line.
+    Operator,
+    /// The service itself.
+    System,
+}
+
+impl Actor {
+    fn metadata(&self) -> String {
+        match self {
+            Self::User(id) => format!("user:{id}"),
+            Self::Anonymous => "anonymous".to_owned(),
+            Self::Operator => "operator".to_owned(),
+            Self::System => "system".to_owned(),
+        }
+    }
+}
+
+/// Where a request came from. Personal data: sealed in metadata, never logged.
+#[derive(Clone, Default, PartialEq)]
+pub struct Client {
+    /// Address, empty if unknown.
+    pub ip_address: String,
+    /// `User-Agent`, empty if unknown.
+    pub user_agent: String,
+}
+
+impl Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Client(***)")
+    }
+}
+
+/// Work that follows from a command, queued in its transaction and keyed by its first event.
+#[derive(Clone)]
+pub struct EffectDraft {
+    /// What is to be done.
+    pub kind: &'static str,
+    /// Under whose data key it is sealed.
+    pub subject: String,
+    /// What the worker needs to know.
+    pub payload: Zeroizing<Vec<u8>>,
+}
+
+/// Who and why, and what a command changes beside its events.
+#[derive(Clone)]
+pub struct Context {
+    pub(crate) actor: Actor,
+    pub(crate) client: Option<(String, Client)>,
+    pub(crate) session_id: Option<String>,
+    pub(crate) correlation_id: Option<String>,
+    pub(crate) traceparent: Option<String>,
+    pub(crate) custody: Vec<CustodyChange>,
+    pub(crate) new_keys: HashMap<String, Arc<Key32>>,
+    pub(crate) effects: Vec<EffectDraft>,
+    pub(crate) idempotent: Option<Idempotent>,
+}
+
+impl Context {
+    /// A command of `actor` that changes nothing beside its events.
+    pub fn of(actor: Actor) -> Self {
+        Self {
+            actor,
+            client: None,
+            session_id: None,
+            correlation_id: None,
+            traceparent: None,
+            custody: vec![],
+            new_keys: HashMap::new(),
+            effects: vec![],
+            idempotent: None,
+        }
+    }
+
+    /// From where, sealed under the data key of `subject`.
+    pub fn from(mut self, subject: &str, client: Client) -> Self {
+        self.client = Some((subject.to_owned(), client));
+        self
+    }
+
+    /// Which request caused it.
+    pub fn because(mut self, request_id: &str, traceparent: Option<&str>) -> Self {
+        self.correlation_id = Some(request_id.to_owned());
+        self.traceparent = traceparent.map(str::to_owned);
+        self
+    }
+
+    /// In which session.
+    pub fn in_session(mut self, session_id: &str) -> Self {
+        self.session_id = Some(session_id.to_owned());
+        self
+    }
+
+    /// With a change to custody.
+    pub fn with_secret(mut self, change: CustodyChange) -> Self {
+        self.custody.push(change);
+        self
+    }
+
+    /// With the first data key of a subject.
+    pub fn with_new_data_key(
+        mut self,
+        subject: &str,
+        (key, change): (Arc<Key32>, CustodyChange),
+    ) -> Self {
+        self.new_keys.insert(subject.to_owned(), key);
+        self.with_secret(change)
+    }
+
+    /// With work to do afterwards.
+    pub fn then(mut self, effect: EffectDraft) -> Self {
+        self.effects.push(effect);
+        self
+    }
+
+    /// At most once for this key.
+    pub fn once(mut self, idempotent: Option<Idempotent>) -> Self {
+        self.idempotent = idempotent;
+        self
+    }
+}
+
+/// An aggregate and the version of its stream.
+#[derive(Clone)]
+pub(super) struct Folded<A> {
+    id: String,
+    pub aggregate: A,
+    version: usize,
+}
+
+impl<A: Aggregate> AggregateContext<A> for Folded<A> {
+    fn aggregate(&mut self) -> &mut A {
+        &mut self.aggregate
+    }
+}
+
+/// The event store of one command.
+pub(super) struct CommandStore<'a> {
+    store: &'a Inner,
+    context: &'a Context,
+    /// Position of the last event, once committed: the framework's `commit` has no place for it.
+    position: Mutex<Option<i64>>,
+}
+
+impl<'a> CommandStore<'a> {
+    pub fn new(store: &'a Inner, context: &'a Context) -> Self {
+        Self {
+            store,
+            context,
+            position: Mutex::new(None),
+        }
+    }
+
+    /// Load, decide, commit.
+    pub async fn carry_out<A>(
+        &self,
+        id: &str,
+        command: A::Command,
+    ) -> Result<Done<A>, AggregateError<A::Error>>
+    where
+        A: Aggregate<Services = ()> + Clone + 'static,
+        A::Command: Clone + Send,
+        A::Event: StoredEvent + Into<AnyEvent>,
+        A::Error: Send + Sync + 'static,
+    {
+        // A cached aggregate that is outdated loses at the append, where its version is checked. Only
+        // there: a refusal or "nothing to do" that it leads to is decided again from the log.
+        if let Some(folded) = self.cached::<A>(id)
+            && let Ok((folded, events)) = decide(folded, command.clone()).await
+            && !events.is_empty()
+        {
+            return self.finish(folded, events).await;
+        }
+        let folded: Folded<A> = self.load_aggregate(id).await?;
+        let (folded, events) = decide(folded, command)
+            .await
+            .map_err(AggregateError::UserError)?;
+        self.finish(folded, events).await
+    }
+
+    async fn finish<A>(
+        &self,
+        folded: Folded<A>,
+        events: Vec<A::Event>,
+    ) -> Result<Done<A>, AggregateError<A::Error>>
+    where
+        A: Aggregate<Services = ()> + Clone + 'static,
+        A::Event: StoredEvent + Into<AnyEvent>,
+        A::Error: Send + Sync + 'static,
+    {
+        let state = folded.aggregate.clone();
+        if !events.is_empty() {
+            EventStore::<A>::commit(self, events, folded, HashMap::new()).await?;
+        }
+        Ok(Done {
+            position: *self
+                .position
+                .lock()
+                .expect("nothing panics while it is held"),
+            state,
+        })
+    }
+
+    /// The aggregate as this node last wrote it, which others may have changed since.
+    fn cached<A: Aggregate + Clone + 'static>(&self, id: &str) -> Option<Folded<A>> {
+        let cached = self.store.folded.get(&(A::TYPE, id.to_owned()))?;
+        let folded = cached.downcast::<Folded<A>>().ok()?;
+        Some(Folded::clone(&folded))
+    }
+
+    /// The aggregate from the log.
+    pub async fn load<A>(&self, id: &str) -> Result<Folded<A>, StoreError>
+    where
+        A: Aggregate + Clone + 'static,
+        A::Event: StoredEvent + Into<AnyEvent>,
+        A::Error: Send + Sync + 'static,
+    {
+        let events = self.read::<A>(id).await?;
+        let mut folded = Folded {
+            id: id.to_owned(),
+            aggregate: A::default(),
+            version: 0,
+        };
+        for event in events {
+            folded.version = event.sequence;
+            folded.aggregate.apply(event.payload);
+        }
+        Ok(folded)
+    }
+
+    async fn read<A>(&self, id: &str) -> Result<Vec<EventEnvelope<A>>, StoreError>
+    where
+        A: Aggregate,
+    {
+        let repository = PostgresEventRepository::new(self.store.pool.clone());
+        let stored = repository
+            .get_events::<A>(id)
+            .await
+            .map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let subjects: BTreeSet<String> = stored
+            .iter()
+            .flat_map(|event| sealed::subjects(&event.payload))
+            .collect();
+        let keys = self
+            .store
+            .custody
+            .data_keys(&subjects.into_iter().collect::<Vec<_>>())
+            .await?;
+        stored
+            .into_iter()
+            .map(|mut event| {
+                let broken = |error: &dyn std::fmt::Display| {
+                    StoreError::Broken(format!(
+                        "{} {id} event {}: {error}",
+                        A::TYPE,
+                        event.sequence
+                    ))
+                };
+                let event_id = event.metadata["event_id"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned();
+                let place = EventPlace {
+                    aggregate_type: A::TYPE,
+                    aggregate_id: id,
+                    event_id: &event_id,
+                    event_type: &event.event_type,
+                    event_version: &event.event_version,
+                };
+                sealed::open(&mut event.payload, place, &keys).map_err(|error| broken(&error))?;
+                let event = super::upcast::upcast(event, &self.store.upcasters);
+                let sequence = event.sequence;
+                EventEnvelope::try_from(event).map_err(|error| {
+                    StoreError::Broken(format!("{} {id} event {sequence}: {error}", A::TYPE))
+                })
+            })
+            .collect()
+    }
+
+    async fn write<A>(&self, events: &[A::Event], folded: &Folded<A>) -> Result<i64, StoreError>
+    where
+        A: Aggregate,
+        A::Event: StoredEvent + Into<AnyEvent>,
+    {
+        let id = folded.id.as_str();
+        let payloads: Vec<Value> = events
+            .iter()
+            .map(|event| {
+                serde_json::to_value(event).map_err(|error| StoreError::Broken(error.to_string()))
+            })
+            .collect::<Result<_, _>>()?;
+        let keys = self.keys(&payloads).await?;
+
+        let mut commit = Commit {
+            stream_type: A::TYPE,
+            stream_id: id.to_owned(),
+            expected: as_i64(folded.version),
+            // Where several subjects appear, all keys were present a moment ago; the one whose
+            // erasure ends the stream is checked under the lock.
+            subject: keys.keys().next().cloned(),
+            events: Vec::with_capacity(events.len()),
+            more: vec![],
+            rows: vec![],
+            keys: vec![format!("stream {} {id}", A::TYPE)],
+        };
+        for (n, (event, mut payload)) in events.iter().zip(payloads).enumerate() {
+            let event_id = crate::ids::event();
+            let (event_type, event_version) = (event.event_type(), event.event_version());
+            let text_id = event_id.to_string();
+            let place = EventPlace {
+                aggregate_type: A::TYPE,
+                aggregate_id: id,
+                event_id: &text_id,
+                event_type: &event_type,
+                event_version: &event_version,
+            };
+            sealed::seal(&mut payload, place, &keys)
+                .map_err(|error| StoreError::Broken(error.to_string()))?;
+            let metadata = self.metadata(&text_id, &keys);
+            commit.events.push(NewEvent {
+                sequence: as_i64(folded.version + 1 + n),
+                event_type,
+                event_version,
+                payload: payload.to_string(),
+                metadata: metadata.to_string(),
+                event_id,
+            });
+            self.add_claims(&mut commit, event);
+        }
+        self.add_effects(&mut commit, &keys)?;
+        for change in &self.context.custody {
+            let (section, entry) = change.entry();
+            commit.keys.push(format!(
+                "custody {} {} {}",
+                entry["kind"], entry["owner"], entry["id"]
+            ));
+            commit.more.push((section, entry));
+        }
+        if let Some(idempotent) = &self.context.idempotent {
+            let entry = idempotent.entry(&keys)?;
+            commit
+                .keys
+                .push(format!("idempotency {}", entry["key_hash"]));
+            commit.more.push(("idempotency", entry));
+        }
+        let any: Vec<AnyEvent> = events.iter().cloned().map(Into::into).collect();
+        for (model, key, change) in projections::changes(id, &any).into_rows() {
+            let (operation, row) = match change {
+                RowChange::Put(row) => ("put", Value::Object(row)),
+                RowChange::Patch(row) => ("patch", Value::Object(row)),
+                RowChange::Delete => ("delete", json!({"id": key})),
+            };
+            commit.rows.push(RowWrite {
+                model,
+                operation,
+                row: row.to_string(),
+            });
+        }
+        self.store.appender.append(commit).await
+    }
+
+    /// Data keys of all subjects in the events and the context.
+    async fn keys(&self, payloads: &[Value]) -> Result<DataKeys, StoreError> {
+        let mut subjects: BTreeSet<String> = payloads.iter().flat_map(sealed::subjects).collect();
+        subjects.extend(
+            self.context
+                .client
+                .iter()
+                .map(|(subject, _)| subject.clone()),
+        );
+        subjects.extend(
+            self.context
+                .effects
+                .iter()
+                .map(|effect| effect.subject.clone()),
+        );
+        subjects.extend(
+            self.context
+                .idempotent
+                .iter()
+                .map(|idempotent| idempotent.subject().to_owned()),
+        );
+        let known: Vec<String> = subjects
+            .iter()
+            .filter(|subject| !self.context.new_keys.contains_key(*subject))
+            .cloned()
+            .collect();
+        let mut keys = self.store.custody.data_keys(&known).await?;
+        if keys.len() < known.len() {
+            return Err(StoreError::NoDataKey);
+        }
+        keys.extend(self.context.new_keys.clone());
+        Ok(keys)
+    }
+
+    fn metadata(&self, event_id: &str, keys: &DataKeys) -> Value {
+        let context = self.context;
+        let mut metadata = json!({"event_id": event_id, "actor": context.actor.metadata(), "node": self.store.node});
+        let optional = [
+            ("session_id", &context.session_id),
+            ("correlation_id", &context.correlation_id),
+            ("traceparent", &context.traceparent),
+        ];
+        for (name, value) in optional {
+            if let Some(value) = value {
+                metadata[name] = json!(value);
+            }
+        }
+        if let Some((subject, client)) = &context.client
+            && let Some(key) = keys.get(subject)
+        {
+            let clear = json!({"ip_address": client.ip_address, "user_agent": client.user_agent})
+                .to_string();
+            metadata["client_subject"] = json!(subject);
+            metadata["client"] = json!(hex(&sealed::seal_text(
+                key,
+                &["metadata.client", event_id, subject],
+                clear.as_bytes()
+            )));
+        }
+        metadata
+    }
+
+    fn add_claims<E: StoredEvent>(&self, commit: &mut Commit, event: &E) {
+        for change in event.claims() {
+            let (section, scope, value) = match &change {
+                ClaimChange::Take(scope, value) => ("claims_take", scope, value),
+                ClaimChange::Release(scope, value) => ("claims_release", scope, value),
+            };
+            let key_hash = hex(&self.store.claims.hash(*scope, value));
+            commit
+                .keys
+                .push(format!("claim {} {key_hash}", scope.as_str()));
+            commit.more.push((
+                section,
+                json!({"scope": scope.as_str(), "key_hash": key_hash, "owner": commit.stream_id, "pepper_id": self.store.claims.pepper_id()}),
+            ));
+        }
+    }
+
+    fn add_effects(&self, commit: &mut Commit, keys: &DataKeys) -> Result<(), StoreError> {
+        let Some(event_id) = commit
+            .events
+            .first()
+            .map(|event| event.event_id.to_string())
+        else {
+            return Ok(());
+        };
+        for effect in &self.context.effects {
+            let key = keys.get(&effect.subject).ok_or(StoreError::NoDataKey)?;
+            let sealed = sealed::seal_text(
+                key,
+                &["effects", &event_id, effect.kind, &effect.subject],
+                &effect.payload,
+            );
+            commit.more.push(("effects", json!({"event_id": event_id, "kind": effect.kind, "subject": effect.subject, "sealed": hex(&sealed)})));
+        }
+        Ok(())
+    }
+}
+
+/// What follows from a command, with the aggregate as it is then.
+async fn decide<A>(
+    mut folded: Folded<A>,
+    command: A::Command,
+) -> Result<(Folded<A>, Vec<A::Event>), A::Error>
+where
+    A: Aggregate<Services = ()>,
+{
+    let sink = EventSink::default();
+    folded.aggregate().handle(command, &(), &sink).await?;
+    let events = sink.collect().await;
+    Ok((folded, events))
+}
+
+fn as_i64(version: usize) -> i64 {
+    i64::try_from(version).expect("no stream has 2^63 events")
+}
+
+impl<A> EventStore<A> for CommandStore<'_>
+where
+    A: Aggregate + Clone + 'static,
+    A::Event: StoredEvent + Into<AnyEvent>,
+    A::Error: Send + Sync + 'static,
+{
+    type AC = Folded<A>;
+
+    async fn load_events(
+        &self,
+        id: &str,
+    ) -> Result<Vec<EventEnvelope<A>>, AggregateError<A::Error>> {
+        self.read(id).await.map_err(framework_error)
+    }
+
+    async fn load_aggregate(&self, id: &str) -> Result<Folded<A>, AggregateError<A::Error>> {
+        self.load(id).await.map_err(framework_error)
+    }
+
+    /// Writes what `handle` has applied already, with everything that the context adds.
+    async fn commit(
+        &self,
+        events: Vec<A::Event>,
+        mut folded: Folded<A>,
+        metadata: HashMap<String, String>,
+    ) -> Result<Vec<EventEnvelope<A>>, AggregateError<A::Error>> {
+        let cached = (A::TYPE, folded.id.clone());
+        let position = match self.write(&events, &folded).await {
+            Ok(position) => position,
+            Err(error) => {
+                self.store.folded.invalidate(&cached);
+                return Err(framework_error(error));
+            }
+        };
+        *self
+            .position
+            .lock()
+            .expect("nothing panics while it is held") = Some(position);
+        let first = folded.version + 1;
+        folded.version += events.len();
+        let id = folded.id.clone();
+        self.store.folded.insert(cached, Arc::new(folded));
+        let envelope = |(n, payload)| EventEnvelope {
+            aggregate_id: id.clone(),
+            sequence: first + n,
+            payload,
+            metadata: metadata.clone(),
+        };
+        Ok(events.into_iter().enumerate().map(envelope).collect())
+    }
+}
+
+fn framework_error<E: std::error::Error>(error: StoreError) -> AggregateError<E> {
+    match error {
+        StoreError::Conflict => AggregateError::AggregateConflict,
+        StoreError::Unavailable(_) | StoreError::Busy => {
+            AggregateError::DatabaseConnectionError(Box::new(error))
+        }
+        other => AggregateError::UnexpectedError(Box::new(other)),
+    }
+}

@@ -1,0 +1,416 @@
+//! Reading the log: in order, after a position; and following its head.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aggregates::log::{Log, LogEvent};
+use aggregates::personal::MARKER;
+use aggregates::session::{Session, SessionEvent};
+use aggregates::signing_keys::{SigningKeys, SigningKeysEvent};
+use aggregates::user::{User, UserEvent};
+use chrono::{DateTime, Utc};
+use cqrs_es::Aggregate as _;
+use cqrs_es::persist::SerializedEvent;
+use projections::AnyEvent;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use sqlx::postgres::{PgListener, PgRow};
+use sqlx::types::Json;
+use sqlx::{FromRow as _, PgExecutor, PgPool, Row as _};
+use uuid::Uuid;
+
+use super::freshness::Freshness;
+use super::sealed::{self, DataKeys, EventPlace, SealError};
+use super::{Store, StoreError};
+use crate::crypto::hex;
+
+/// Channel on which nodes tell each other that the log has grown.
+const CHANNEL: &str = "mana_auth_log";
+/// How long the head may go unread when nobody tells of anything.
+const POLL: Duration = Duration::from_millis(250);
+/// The head is read at most this often: under load many changes come with one reading.
+const FOLLOW_EVERY: Duration = Duration::from_millis(10);
+/// Other nodes are told at most this often.
+const NOTIFY_EVERY: Duration = Duration::from_millis(10);
+/// Events read at a time.
+const PAGE: i64 = 5_000;
+
+/// An event as it is stored: personal fields sealed.
+#[derive(Clone, Debug, Serialize, sqlx::FromRow)]
+pub struct StoredRow {
+    /// Dense from 1, in commit order.
+    pub position: i64,
+    /// Type of the stream.
+    pub aggregate_type: String,
+    /// Id of the stream.
+    pub aggregate_id: String,
+    /// Place in the stream, from 1.
+    pub sequence: i64,
+    /// What happened.
+    pub event_type: String,
+    /// In which version of its shape.
+    pub event_version: String,
+    /// The facts.
+    pub payload: Value,
+    /// Who, why and where.
+    pub metadata: Value,
+    /// UUID version 7.
+    pub event_id: Uuid,
+    /// When the database wrote it.
+    pub recorded_at: DateTime<Utc>,
+}
+
+impl StoredRow {
+    /// Opens the personal fields of the payload whose subjects have a key among `keys`.
+    ///
+    /// # Errors
+    /// If a field was altered or moved.
+    pub fn unseal(&mut self, keys: &DataKeys) -> Result<(), SealError> {
+        let event_id = self.event_id.to_string();
+        let place = EventPlace {
+            aggregate_type: &self.aggregate_type,
+            aggregate_id: &self.aggregate_id,
+            event_id: &event_id,
+            event_type: &self.event_type,
+            event_version: &self.event_version,
+        };
+        sealed::open(&mut self.payload, place, keys)
+    }
+
+    /// Whom the event's personal data is about: the subjects of its payload, and of the client that caused it.
+    pub fn subjects(&self) -> BTreeSet<String> {
+        let mut subjects = sealed::subjects(&self.payload);
+        subjects.extend(self.client_subject().map(str::to_owned));
+        subjects
+    }
+
+    /// Opens address and user agent of the client that caused the event: `None` if none was recorded or its
+    /// subject has no key among `keys`.
+    ///
+    /// # Errors
+    /// If they were altered or moved.
+    pub fn client(&self, keys: &DataKeys) -> Result<Option<Value>, SealError> {
+        let (Some(subject), Some(sealed)) =
+            (self.client_subject(), self.metadata["client"].as_str())
+        else {
+            return Ok(None);
+        };
+        let Some(key) = keys.get(subject) else {
+            return Ok(None);
+        };
+        let event_id = self.event_id.to_string();
+        let place = ["metadata.client", &event_id, subject];
+        let open = hex::decode_all(sealed)
+            .and_then(|bytes| sealed::open_text(key, &place, &bytes))
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        open.map(Some)
+            .ok_or_else(|| SealError::Altered("metadata.client".to_owned()))
+    }
+
+    fn client_subject(&self) -> Option<&str> {
+        self.metadata["client_subject"].as_str()
+    }
+}
+
+const COLUMNS: &str = "position, aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata, event_id, recorded_at";
+
+/// Position of the last event; 0 in an empty log.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn head(db: impl PgExecutor<'_>) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("select coalesce(max(position), 0) from events")
+        .fetch_one(db)
+        .await
+}
+
+/// The next events after a position, oldest first.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn after(
+    db: impl PgExecutor<'_>,
+    position: i64,
+    limit: i64,
+) -> Result<Vec<StoredRow>, sqlx::Error> {
+    sqlx::query_as(&format!(
+        "select {COLUMNS} from events where position > $1 order by position limit $2"
+    ))
+    .bind(position)
+    .bind(limit)
+    .fetch_all(db)
+    .await
+}
+
+/// The events of some kinds of streams after one position and up to another, oldest first, as the database
+/// sent them: `Store::open_sent` is left to the caller's threads. Without metadata, which no fold reads.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn of_streams(
+    db: impl PgExecutor<'_>,
+    streams: &[&str],
+    after: i64,
+    until: i64,
+) -> Result<Vec<PgRow>, sqlx::Error> {
+    sqlx::query(
+        "select position, aggregate_type, aggregate_id, sequence, event_type, event_version, payload,
+                'null'::jsonb as metadata, event_id, recorded_at
+         from events where position > $1 and position <= $2 and aggregate_type = any($3) order by position",
+    )
+    .bind(after)
+    .bind(until)
+    .bind(streams)
+    .fetch_all(db)
+    .await
+}
+
+/// One stream, oldest first.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn stream(
+    db: impl PgExecutor<'_>,
+    aggregate_type: &str,
+    id: &str,
+) -> Result<Vec<StoredRow>, sqlx::Error> {
+    sqlx::query_as(&format!("select {COLUMNS} from events where aggregate_type = $1 and aggregate_id = $2 order by sequence"))
+        .bind(aggregate_type)
+        .bind(id)
+        .fetch_all(db)
+        .await
+}
+
+/// The life that the log is in.
+#[derive(Clone, Debug, PartialEq, sqlx::FromRow)]
+pub struct Epoch {
+    /// From 1.
+    pub number: i32,
+    /// Part of each cursor.
+    pub epoch: Uuid,
+    /// Where it began.
+    pub from_position: i64,
+}
+
+/// The current epoch.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn epoch(db: impl PgExecutor<'_>) -> Result<Epoch, sqlx::Error> {
+    sqlx::query_as(
+        "select number, epoch, from_position from log_epochs order by number desc limit 1",
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// Begins a new epoch after `head`.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn begin_epoch(db: impl PgExecutor<'_>, head: i64) -> Result<Epoch, sqlx::Error> {
+    sqlx::query_as(
+        "insert into log_epochs (number, epoch, from_position)
+         select max(number) + 1, gen_random_uuid(), $1 from log_epochs returning number, epoch, from_position",
+    )
+    .bind(head + 1)
+    .fetch_one(db)
+    .await
+}
+
+impl Store {
+    /// Opens stored events: unsealed as far as their subjects have keys, lifted to current versions.
+    ///
+    /// # Errors
+    /// When keys cannot be read, or an event does not open.
+    pub async fn open(&self, rows: Vec<StoredRow>) -> Result<Vec<(String, AnyEvent)>, StoreError> {
+        let subjects: BTreeSet<String> = rows
+            .iter()
+            .flat_map(|row| sealed::subjects(&row.payload))
+            .collect();
+        let keys = self
+            .custody()
+            .data_keys(&subjects.into_iter().collect::<Vec<_>>())
+            .await?;
+        self.open_with(rows, &keys)
+    }
+
+    /// Opens stored events with keys that the caller has read; subjects without one count as erased.
+    ///
+    /// # Errors
+    /// When an event does not open.
+    pub fn open_with(
+        &self,
+        rows: Vec<StoredRow>,
+        keys: &DataKeys,
+    ) -> Result<Vec<(String, AnyEvent)>, StoreError> {
+        rows.into_iter()
+            .map(|mut row| {
+                let position = row.position;
+                let broken = |error: &dyn std::fmt::Display| {
+                    StoreError::Broken(format!("event at {position}: {error}"))
+                };
+                row.unseal(keys).map_err(|error| broken(&error))?;
+                let id = row.aggregate_id.clone();
+                let event = super::upcast::upcast(
+                    SerializedEvent {
+                        aggregate_id: row.aggregate_id,
+                        sequence: usize::try_from(row.sequence).unwrap_or_default(),
+                        aggregate_type: row.aggregate_type,
+                        event_type: row.event_type,
+                        event_version: row.event_version,
+                        payload: row.payload,
+                        metadata: row.metadata,
+                    },
+                    self.upcasters(),
+                );
+                let any =
+                    typed(&event.aggregate_type, event.payload).map_err(|error| broken(&error))?;
+                Ok((id, any))
+            })
+            .collect()
+    }
+}
+
+impl Store {
+    /// Opens events as `of_streams` gave them, with keys that the caller has read.
+    ///
+    /// # Errors
+    /// When an event does not open.
+    pub fn open_sent(
+        &self,
+        rows: &[PgRow],
+        keys: &DataKeys,
+    ) -> Result<Vec<(String, AnyEvent)>, StoreError> {
+        let mut events = Vec::with_capacity(rows.len());
+        for row in rows {
+            let Json(payload): Json<&RawValue> = row.try_get("payload")?;
+            let (event_type, version) = (row.try_get("event_type")?, row.try_get("event_version")?);
+            let is_old = self
+                .upcasters()
+                .iter()
+                .any(|upcaster| upcaster.can_upcast(event_type, version));
+            if is_old || payload.get().contains(MARKER) {
+                events.extend(self.open_with(vec![StoredRow::from_row(row)?], keys)?);
+                continue;
+            }
+            // Nothing to open and nothing to lift, as in most events: no need to take the JSON apart.
+            let event = typed(row.try_get("aggregate_type")?, payload).map_err(|error| {
+                let position: i64 = row.try_get("position").unwrap_or_default();
+                StoreError::Broken(format!("event at {position}: {error}"))
+            })?;
+            events.push((row.try_get("aggregate_id")?, event));
+        }
+        Ok(events)
+    }
+}
+
+fn typed<'a>(
+    aggregate_type: &str,
+    payload: impl Deserializer<'a, Error = serde_json::Error>,
+) -> Result<AnyEvent, String> {
+    fn read<'a, E: Deserialize<'a>>(
+        payload: impl Deserializer<'a, Error = serde_json::Error>,
+    ) -> Result<E, String> {
+        E::deserialize(payload).map_err(|error| error.to_string())
+    }
+    match aggregate_type {
+        User::TYPE => read::<UserEvent>(payload).map(AnyEvent::from),
+        Session::TYPE => read::<SessionEvent>(payload).map(AnyEvent::from),
+        SigningKeys::TYPE => read::<SigningKeysEvent>(payload).map(AnyEvent::from),
+        Log::TYPE => read::<LogEvent>(payload).map(AnyEvent::from),
+        other => Err(format!("unknown stream type {other}")),
+    }
+}
+
+/// Follows the head until the task is dropped: every change of a stream is told to `freshness`, by
+/// whichever node it was written. Reads from the current head on; what came before is in the read models.
+pub async fn follow(pool: PgPool, freshness: Arc<Freshness>) {
+    let mut position: Option<i64> = None;
+    let mut written = freshness.written();
+    let mut listener: Option<PgListener> = None;
+    loop {
+        match catch_up(&pool, &freshness, &mut position).await {
+            Ok(true) => continue,
+            Ok(false) => {}
+            Err(error) => {
+                // Nothing is lost: without a confirmation the node stops trusting what it remembers.
+                tracing::warn!(error = %error, "cannot read the head of the log");
+                listener = None;
+            }
+        }
+        if listener.is_none() {
+            listener = listen(&pool).await.ok();
+        }
+        let told = async {
+            match &mut listener {
+                Some(listener) => listener.try_recv().await.is_ok_and(|told| told.is_some()),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            heard = told => if !heard { listener = None },
+            _ = written.changed() => {}
+            () = tokio::time::sleep(POLL) => {}
+        }
+        tokio::time::sleep(FOLLOW_EVERY).await;
+    }
+}
+
+async fn listen(pool: &PgPool) -> Result<PgListener, sqlx::Error> {
+    let mut listener = PgListener::connect_with(pool).await?;
+    listener.listen(CHANNEL).await?;
+    Ok(listener)
+}
+
+/// Reads one page; says whether there may be more.
+async fn catch_up(
+    pool: &PgPool,
+    freshness: &Freshness,
+    position: &mut Option<i64>,
+) -> Result<bool, sqlx::Error> {
+    let asked = Instant::now();
+    let Some(from) = *position else {
+        let head = head(pool).await?;
+        freshness.confirm(head, asked);
+        *position = Some(head);
+        return Ok(false);
+    };
+    let changed: Vec<(i64, String, String)> =
+        sqlx::query_as("select position, aggregate_type, aggregate_id from events where position > $1 order by position limit $2")
+            .bind(from)
+            .bind(PAGE)
+            .fetch_all(pool)
+            .await?;
+    let mut last = from;
+    for (at, aggregate_type, id) in &changed {
+        freshness.changed(aggregate_type, id, *at);
+        last = *at;
+    }
+    *position = Some(last);
+    if changed.len() as i64 == PAGE {
+        return Ok(true);
+    }
+    freshness.confirm(last, asked);
+    Ok(false)
+}
+
+/// Tells the other nodes that this one has written, coalesced and outside of any transaction.
+pub async fn notify(pool: PgPool, freshness: Arc<Freshness>) {
+    let mut written = freshness.written();
+    while written.changed().await.is_ok() {
+        let position = *written.borrow_and_update();
+        if let Err(error) = sqlx::query("select pg_notify($1, $2)")
+            .bind(CHANNEL)
+            .bind(position.to_string())
+            .execute(&pool)
+            .await
+        {
+            // The other nodes find out by themselves when they next look.
+            tracing::debug!(error = %error, "cannot notify other nodes");
+        }
+        tokio::time::sleep(NOTIFY_EVERY).await;
+    }
+}
