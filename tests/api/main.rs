@@ -1,0 +1,26 @@
+//! The running service from outside, over HTTP; files are named like those of `src/http`.
+
+mod admin_emails;
+mod auth;
+mod bad_input;
+mod client;
+mod cookies;
+#[expect(
+    dead_code,
+    reason = "the tests of the log share it and need other parts"
+)]
+mod harness;
+mod idempotency;
+mod layers;
+mod limits;
+mod mails;
+mod nodes;
+mod origin;
+mod outage;
+mod passwords;
+mod rebuild;
+mod replay;
+mod secrecy;
+mod signing_keys;
+mod tokens;
+mod v1_auth;

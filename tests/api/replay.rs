@@ -1,0 +1,206 @@
+//! Replays the recorded exchanges of `tests/contract` against the running service.
+//!
+//! Every exchange of an area that is built passes, or stands on the list of deliberate differences with its reason.
+//! What is not built yet is counted: `cargo test --test api replay -- --nocapture` prints both.
+
+#![cfg(test)]
+
+mod built;
+mod matching;
+mod placeholders;
+mod player;
+mod preparations;
+mod transcripts;
+mod verdict;
+
+use std::collections::BTreeMap;
+
+use crate::harness::TestApp;
+use built::is_built;
+use player::{Player, step_played};
+use verdict::{Outcome, deliberate_differences, judge};
+
+/// What the service signs with, so that preparations can make tokens which no route would make.
+const SECRET: &str = "replay-secret-0123456789-abcdefghijklmnopqrstuvwxyz";
+
+/// The configured base URL where a case does not name one: `<base>` in the recordings.
+const BASE_URL: &str = "http://localhost:3901";
+
+/// The settings that correspond to those of the recorded server, and the case's own over them.
+fn settings(config: &BTreeMap<String, String>) -> BTreeMap<&'static str, String> {
+    let mut settings = BTreeMap::from([
+        ("BASE_URL", BASE_URL.to_owned()),
+        ("BETTER_AUTH_SECRET", SECRET.to_owned()),
+        (
+            "TRUSTED_ORIGINS",
+            "http://app.localhost:5173,https://*.trusted.example".to_owned(),
+        ),
+        ("MANA_AUTH_COOKIE_PREFIX", "better-auth".to_owned()),
+        ("MANA_AUTH_RATE_LIMIT", "off".to_owned()),
+        ("MANA_AUTH_REQUIRE_EMAIL_VERIFICATION", "false".to_owned()),
+        ("MANA_AUTH_ADMIN_EMAILS", "j2@example.com".to_owned()),
+    ]);
+    for (name, value) in config {
+        let switch = if value == "1" { "true" } else { "false" };
+        match name.as_str() {
+            "BASE_URL" => settings.insert("BASE_URL", value.clone()),
+            "COOKIE_DOMAIN" => settings.insert("COOKIE_DOMAIN", value.clone()),
+            "COOKIE_PREFIX" => settings.insert("MANA_AUTH_COOKIE_PREFIX", value.clone()),
+            "REQUIRE_EMAIL_VERIFICATION" => {
+                settings.insert("MANA_AUTH_REQUIRE_EMAIL_VERIFICATION", switch.to_owned())
+            }
+            "SEND_ON_SIGN_IN" => settings.insert("MANA_AUTH_SEND_ON_SIGN_IN", switch.to_owned()),
+            // Left out on purpose: its exchanges are deliberate differences.
+            "COOKIE_CACHE" => None,
+            other => panic!("a recorded setting without a counterpart: {other}"),
+        };
+    }
+    settings
+}
+
+/// Plays one area: each configuration has its own service, shared by its cases in their order.
+async fn replay(area: &str) {
+    let transcript = transcripts::load(area);
+    let mut services: Vec<(BTreeMap<&str, String>, TestApp)> = Vec::new();
+    let mut played = Vec::new();
+    for case in &transcript.cases {
+        if !(0..case.steps.len()).any(|step| is_built(area, case, step)) {
+            let exchanges = case
+                .steps
+                .iter()
+                .enumerate()
+                .filter(|(_, step)| step.request.is_some());
+            played.extend(
+                exchanges.map(|(number, step)| step_played(case, number, step, Outcome::NotBuilt)),
+            );
+            continue;
+        }
+        let settings = settings(&case.config);
+        if !services.iter().any(|(other, _)| *other == settings) {
+            let pairs: Vec<(&str, &str)> = settings
+                .iter()
+                .map(|(name, value)| (*name, value.as_str()))
+                .collect();
+            services.push((settings.clone(), TestApp::start(&pairs).await));
+        }
+        let (_, app) = services
+            .iter()
+            .find(|(other, _)| *other == settings)
+            .expect("started above if it was not");
+        played.extend(
+            Player::new(app, &settings["BASE_URL"])
+                .play(area, case)
+                .await,
+        );
+    }
+    let verdict = judge(area, &played, &deliberate_differences());
+    println!(
+        "{area}: {} passed, {} deliberately different, {} not built yet",
+        verdict.passed, verdict.deliberate, verdict.not_built
+    );
+    assert!(
+        verdict.problems.is_empty(),
+        "not as recorded:\n{}",
+        verdict.problems
+    );
+}
+
+#[tokio::test]
+async fn bearer_answers_as_recorded() {
+    replay("bearer").await;
+}
+
+#[tokio::test]
+async fn custom_v1_answers_as_recorded() {
+    replay("custom-v1").await;
+}
+
+#[tokio::test]
+async fn email_verification_answers_as_recorded() {
+    replay("email-verification").await;
+}
+
+#[tokio::test]
+async fn errors_answers_as_recorded() {
+    replay("errors").await;
+}
+
+#[tokio::test]
+async fn jwt_answers_as_recorded() {
+    replay("jwt").await;
+}
+
+#[tokio::test]
+async fn secure_cookies_answers_as_recorded() {
+    replay("secure-cookies").await;
+}
+
+#[tokio::test]
+async fn session_answers_as_recorded() {
+    replay("session").await;
+}
+
+#[tokio::test]
+async fn sign_in_answers_as_recorded() {
+    replay("sign-in").await;
+}
+
+#[tokio::test]
+async fn sign_out_answers_as_recorded() {
+    replay("sign-out").await;
+}
+
+#[tokio::test]
+async fn sign_up_answers_as_recorded() {
+    replay("sign-up").await;
+}
+
+/// The whole of the recordings is read, and what is not built yet is printed by area and route.
+#[test]
+fn every_recorded_exchange_is_accounted_for() {
+    let (mut cases, mut due, mut not_built) = (0, 0, BTreeMap::<(String, String), usize>::new());
+    for transcript in transcripts::load_all() {
+        for case in &transcript.cases {
+            cases += 1;
+            for (number, step) in case.steps.iter().enumerate() {
+                let Some(request) = &step.request else {
+                    continue;
+                };
+                if is_built(&transcript.area, case, number) {
+                    due += 1;
+                } else {
+                    // Routes of one plugin share their first segment.
+                    let route = request
+                        .path
+                        .trim_start_matches("/api/auth/")
+                        .split('/')
+                        .next()
+                        .unwrap_or_default();
+                    *not_built
+                        .entry((transcript.area.clone(), route.to_owned()))
+                        .or_default() += 1;
+                }
+            }
+        }
+    }
+    let open: usize = not_built.values().sum();
+    println!(
+        "{due} of {} recorded exchanges are played; not built yet, by area and route:",
+        due + open
+    );
+    for ((area, route), exchanges) in &not_built {
+        println!("{exchanges:5}  {area}: {route}");
+    }
+    assert_eq!(
+        (cases, due + open),
+        (198, 839),
+        "as the README beside the recordings says"
+    );
+    let listed = deliberate_differences();
+    assert!(
+        listed
+            .iter()
+            .all(|entry| built::AREAS.contains(&entry.area.as_str())),
+        "deliberate, but never played"
+    );
+}
