@@ -1,0 +1,181 @@
+//! The server that both sides of a comparison use, and `pgbench` on it.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use mana_auth::app::{self, App, Parts, Tasks};
+use mana_auth::clock::Clock;
+use mana_auth::cluster::{self, Cluster, Role};
+use mana_auth::config::Config;
+use mana_auth::database::{self, Roles};
+use tempfile::TempDir;
+
+/// Delays every flush of a write-ahead log by 2 ms, as network storage does.
+const SLOW_DISK: &str = r#"
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <time.h>
+
+static void wait_2_ms(void) {
+    struct timespec pause = {0, 2000000};
+    nanosleep(&pause, 0);
+}
+
+int fdatasync(int file) {
+    int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, "fdatasync");
+    wait_2_ms();
+    return real(file);
+}
+
+int fsync(int file) {
+    int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, "fsync");
+    wait_2_ms();
+    return real(file);
+}
+"#;
+
+/// A private server in a folder of its own; both go when this is dropped.
+pub struct Server {
+    // Stopped before its folder is removed.
+    cluster: Cluster,
+    folder: TempDir,
+}
+
+impl Server {
+    /// Starts a server that writes through to the disk of the temporary folder, flushing 2 ms later if `slow`.
+    ///
+    /// # Errors
+    /// When the server does not start, or no C compiler builds the shim that slows it.
+    pub fn start(slow: bool) -> anyhow::Result<Server> {
+        let folder = TempDir::new()?;
+        // The server's account must pass through.
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
+        let environment = match slow {
+            true => vec![(
+                "LD_PRELOAD".to_owned(),
+                slow_disk(folder.path())?.display().to_string(),
+            )],
+            false => vec![],
+        };
+        let options = cluster::Options {
+            environment,
+            // No checkpoint in the middle of a measurement: it would hit one side and not the other.
+            extra: [("max_wal_size", "16GB"), ("checkpoint_timeout", "1h")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+            ..cluster::Options::default()
+        };
+        let cluster = Cluster::start(&folder.path().join("data"), options)?;
+        Ok(Server { cluster, folder })
+    }
+
+    /// The service on this server, without its HTTP side.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn app(&self) -> anyhow::Result<(Arc<App>, Tasks)> {
+        // Refused only when it is there already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let service = database::options(&self.cluster.database_url())?;
+        let roles = Roles {
+            migration: &database::options(&self.cluster.migration_url())?,
+            service: &service,
+            production: false,
+        };
+        database::migrate(roles).await?;
+        let parts = Parts {
+            clock: Clock::system(),
+            database: service,
+        };
+        app::start(self.config()?, parts).await
+    }
+
+    /// A configuration in which nothing limits the load.
+    fn config(&self) -> anyhow::Result<Config> {
+        let values = [
+            ("MANA_AUTH_RATE_LIMIT", "off".to_owned()),
+            ("MANA_AUTH_REQUIRE_EMAIL_VERIFICATION", "false".to_owned()),
+            (
+                "MANA_AUTH_DATA_DIR",
+                self.folder.path().display().to_string(),
+            ),
+        ];
+        let values: BTreeMap<String, String> =
+            values.map(|(name, value)| (name.to_owned(), value)).into();
+        Ok(Config::from_values(&values, None)?)
+    }
+
+    /// The process id of the server.
+    pub fn pid(&self) -> u32 {
+        self.cluster.pid()
+    }
+
+    /// The URL for the superuser.
+    pub fn superuser_url(&self) -> String {
+        self.cluster.superuser_url()
+    }
+
+    /// Transactions per second of `pgbench` with this script.
+    ///
+    /// # Errors
+    /// When `pgbench` is missing or fails.
+    pub fn pgbench(&self, script: &str, clients: usize, seconds: u64) -> anyhow::Result<f64> {
+        let file = self.folder.path().join("script.sql");
+        std::fs::write(&file, script)?;
+        let output = Command::new(pgbench()?)
+            .args(["-n", "-M", "prepared", "-j", "2"])
+            .args(["-c", &clients.to_string()])
+            .args(["-T", &seconds.to_string()])
+            .arg("-f")
+            .arg(&file)
+            .arg(self.cluster.url(Role::Superuser, "mana_auth"))
+            .output()
+            .context("starting pgbench")?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let complaints = String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(output.status.success(), "pgbench failed: {complaints}");
+        let rate = said.lines().find_map(|line| line.strip_prefix("tps = "));
+        let rate = rate.and_then(|rate| rate.split(' ').next());
+        Ok(rate
+            .with_context(|| format!("pgbench said no rate: {said}"))?
+            .parse()?)
+    }
+}
+
+/// Where `pgbench` is: Debian keeps it beside the server.
+fn pgbench() -> anyhow::Result<PathBuf> {
+    let releases = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let mut found: Vec<PathBuf> = releases
+        .map(|release| release.path().join("bin/pgbench"))
+        .filter(|program| program.exists())
+        .collect();
+    found.sort();
+    Ok(found.pop().unwrap_or_else(|| PathBuf::from("pgbench")))
+}
+
+/// Builds the shim that slows the disk.
+fn slow_disk(folder: &Path) -> anyhow::Result<PathBuf> {
+    let source = folder.join("slow_disk.c");
+    let library = folder.join("slow_disk.so");
+    std::fs::write(&source, SLOW_DISK)?;
+    let built = Command::new("cc")
+        .args(["-shared", "-fPIC", "-O2", "-o"])
+        .arg(&library)
+        .arg(&source)
+        .arg("-ldl")
+        .status()
+        .context("starting cc, which builds the shim that slows the disk")?;
+    anyhow::ensure!(
+        built.success(),
+        "cc did not build the shim that slows the disk"
+    );
+    std::fs::set_permissions(&library, std::fs::Permissions::from_mode(0o755))?;
+    Ok(library)
+}

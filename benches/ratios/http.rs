@@ -1,0 +1,271 @@
+//! The service over HTTP, driven by `wrk`, against the least that a server can do.
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use argon2::{Algorithm, Argon2, Block, Params, Version};
+use axum::Router;
+use axum::http::header;
+use axum::routing::get;
+use mana_auth::app::App;
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use super::Options;
+use super::database::Server;
+use super::measure::take_turns;
+use super::table::{Finding, Target};
+
+const PASSWORD: &str = "correct horse battery";
+/// Connections for cheap requests, and for those that hash.
+const CONNECTIONS: (usize, usize) = (64, 16);
+
+/// Checking a session, its access token beside it, against a route that gives as many bytes of JSON.
+///
+/// # Errors
+/// When a server does not start or `wrk` is missing or fails.
+pub fn get_session(options: &Options) -> anyhow::Result<Vec<Finding>> {
+    let world = World::start()?;
+    let answer = world.sign_up()?;
+    let cookie = format!("Cookie: {}", answer.cookie);
+    let body = world.runtime.block_on(async {
+        let request = reqwest::Client::new()
+            .get(format!("{}/api/auth/get-session", world.ours))
+            .header("cookie", &answer.cookie);
+        request.send().await?.text().await
+    })?;
+    anyhow::ensure!(body.contains(&answer.token), "get-session knows no session");
+    let bare = body.clone();
+    let route = get(move || {
+        let body = bare.clone();
+        async move { ([(header::CONTENT_TYPE, "application/json")], body) }
+    });
+    let limit = world.serve(Router::new().route("/bare", route))?;
+    let (ours, limit) = take_turns(
+        options.rounds,
+        || {
+            wrk(
+                &format!("{}/api/auth/get-session", world.ours),
+                &[&cookie],
+                None,
+                CONNECTIONS.0,
+                options.seconds,
+            )
+        },
+        || {
+            wrk(
+                &format!("{limit}/bare"),
+                &[],
+                None,
+                CONNECTIONS.0,
+                options.seconds,
+            )
+        },
+    )?;
+    Ok(vec![Finding {
+        what: "get-session with set-auth-jwt".to_owned(),
+        unit: "requests/s",
+        ours,
+        limit,
+        limit_is: format!(
+            "a bare axum route with the same {} bytes of JSON",
+            body.len()
+        ),
+        target: Target::AtLeast(0.5),
+        notes: vec![],
+    }])
+}
+
+/// Signing in with a password on all cores, against nothing but its Argon2id on all cores.
+///
+/// # Errors
+/// When a server does not start or `wrk` is missing or fails.
+pub fn sign_in(options: &Options) -> anyhow::Result<Vec<Finding>> {
+    let world = World::start()?;
+    let person = world.sign_up()?;
+    let body = json!({"email": person.email, "password": PASSWORD}).to_string();
+    let headers = ["Content-Type: application/json"];
+    let (ours, limit) = take_turns(
+        options.rounds,
+        || {
+            wrk(
+                &format!("{}/api/auth/sign-in/email", world.ours),
+                &headers,
+                Some(&body),
+                CONNECTIONS.1,
+                options.seconds,
+            )
+        },
+        || bare_hashes(Duration::from_secs(options.seconds)),
+    )?;
+    Ok(vec![Finding {
+        what: "sign-in with a password".to_owned(),
+        unit: "sign-ins/s",
+        ours,
+        limit,
+        limit_is: "Argon2id of 19 MiB and two passes in a loop, one thread per core, memory reused"
+            .to_owned(),
+        target: Target::AtLeast(0.85),
+        notes: vec![],
+    }])
+}
+
+/// Hashes per second of all cores.
+fn bare_hashes(length: Duration) -> anyhow::Result<f64> {
+    let cores = std::thread::available_parallelism()?.get();
+    let started = Instant::now();
+    let threads: Vec<_> = (0..cores)
+        .map(|_| {
+            std::thread::spawn(move || {
+                let params =
+                    Params::new(19_456, 2, 1, Some(32)).expect("these are the least we take");
+                let mut memory = vec![Block::default(); params.block_count()];
+                let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+                let mut hashes = 0_u32;
+                while started.elapsed() < length {
+                    let mut out = [0; 32];
+                    argon2
+                        .hash_password_into_with_memory(
+                            PASSWORD.as_bytes(),
+                            &[7; 16],
+                            &mut out,
+                            &mut memory,
+                        )
+                        .expect("salt and output have lengths that it takes");
+                    hashes += 1;
+                }
+                hashes
+            })
+        })
+        .collect();
+    let hashes: u32 = threads
+        .into_iter()
+        .map(|thread| thread.join().unwrap_or(0))
+        .sum();
+    Ok(f64::from(hashes) / started.elapsed().as_secs_f64())
+}
+
+/// Requests per second that `wrk` got answered with 200.
+fn wrk(
+    url: &str,
+    headers: &[&str],
+    body: Option<&str>,
+    connections: usize,
+    seconds: u64,
+) -> anyhow::Result<f64> {
+    let script = tempfile::NamedTempFile::new()?;
+    let mut lua = String::new();
+    if let Some(body) = body {
+        lua = format!("wrk.method = 'POST'\nwrk.body = [[{body}]]\n");
+    }
+    std::fs::write(script.path(), lua)?;
+    let mut command = Command::new("wrk");
+    command
+        .args([
+            "-t",
+            "1",
+            "-c",
+            &connections.to_string(),
+            "-d",
+            &format!("{seconds}s"),
+            "-s",
+        ])
+        .arg(script.path());
+    for header in headers {
+        command.args(["-H", header]);
+    }
+    let output = command
+        .arg(url)
+        .output()
+        .context("starting wrk (Debian's package wrk)")?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    anyhow::ensure!(
+        !said.contains("Non-2xx"),
+        "some requests were refused:\n{said}"
+    );
+    let rate = said
+        .lines()
+        .find_map(|line| line.strip_prefix("Requests/sec:"));
+    rate.context("wrk said nothing of its rate")?
+        .trim()
+        .parse()
+        .context("reading wrk's rate")
+}
+
+struct Person {
+    email: String,
+    token: String,
+    cookie: String,
+}
+
+/// The service on a server of its own, and a runtime that serves.
+struct World {
+    runtime: Runtime,
+    /// Where it answers.
+    ours: String,
+    _app: Arc<App>,
+    _server: Server,
+}
+
+impl World {
+    fn start() -> anyhow::Result<World> {
+        let server = Server::start(false)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()?;
+        let (app, tasks) = runtime.block_on(server.app())?;
+        // The background work lives as long as the runtime.
+        std::mem::forget(tasks);
+        let router = mana_auth::http::router(app.clone());
+        let ours = serve(&runtime, router)?;
+        Ok(World {
+            runtime,
+            ours,
+            _app: app,
+            _server: server,
+        })
+    }
+
+    fn serve(&self, router: Router) -> anyhow::Result<String> {
+        serve(&self.runtime, router)
+    }
+
+    fn sign_up(&self) -> anyhow::Result<Person> {
+        let email = "ada@bench.example".to_owned();
+        let body = json!({"email": email, "password": PASSWORD, "name": "Ada"});
+        self.runtime.block_on(async {
+            let request = reqwest::Client::new()
+                .post(format!("{}/api/auth/sign-up/email", self.ours))
+                .json(&body);
+            let answer = request.send().await?;
+            let cookie = answer
+                .headers()
+                .get("set-cookie")
+                .and_then(|value| value.to_str().ok());
+            let cookie = cookie
+                .and_then(|line| line.split(';').next())
+                .context("sign-up set no cookie")?
+                .to_owned();
+            let token = answer.json::<Value>().await?["token"]
+                .as_str()
+                .context("sign-up gave no token")?
+                .to_owned();
+            Ok(Person {
+                email,
+                token,
+                cookie,
+            })
+        })
+    }
+}
+
+fn serve(runtime: &Runtime, router: Router) -> anyhow::Result<String> {
+    let listener = runtime.block_on(tokio::net::TcpListener::bind(("127.0.0.1", 0)))?;
+    let address = listener.local_addr()?;
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    runtime.spawn(async move { axum::serve(listener, service).await });
+    Ok(format!("http://{address}"))
+}

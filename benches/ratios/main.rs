@@ -1,0 +1,70 @@
+//! Prints what the service reaches beside the limit that it is compared with, each pair from one run.
+//!
+//! `cargo bench --bench ratios [-- NAME...]`. The two sides of a ratio take turns (A, B, B, A), because a
+//! machine is not equally fast all the time. Nothing here passes or fails: the table says what was reached.
+
+mod append;
+mod database;
+mod http;
+mod measure;
+mod process;
+mod table;
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Parser;
+
+use table::Finding;
+
+/// Every benchmark: name, what it needs to be told apart, how it runs.
+const ALL: &[(&str, Benchmark)] = &[
+    ("append", append::on_this_disk),
+    ("append-slow-disk", append::on_a_slow_disk),
+    ("sign-in", http::sign_in),
+    ("get-session", http::get_session),
+    ("process", process::start_and_memory),
+];
+
+type Benchmark = fn(&Options) -> anyhow::Result<Vec<Finding>>;
+
+/// Prints what the service reaches beside the limit that it is compared with.
+#[derive(Parser)]
+struct Options {
+    /// Which benchmarks; all when none is named.
+    names: Vec<String>,
+    /// Also write the table as JSON to this file.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Rounds of four measurements (ours, limit, limit, ours).
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Length of one measurement, in seconds.
+    #[arg(long, default_value_t = 4)]
+    seconds: u64,
+    /// Given by cargo.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    for name in &options.names {
+        let known = ALL.iter().any(|(known, _)| known == name);
+        let names: Vec<&str> = ALL.iter().map(|(name, _)| *name).collect();
+        anyhow::ensure!(known, "there is no {name}, only {}", names.join(", "));
+    }
+    let mut findings = Vec::new();
+    for (name, run) in ALL {
+        if options.names.is_empty() || options.names.iter().any(|wanted| wanted == name) {
+            eprintln!("{name} ...");
+            findings.extend(run(&options).with_context(|| format!("running {name}"))?);
+        }
+    }
+    print!("{}", table::text(&findings));
+    if let Some(file) = &options.json {
+        std::fs::write(file, table::json(&findings)?)
+            .with_context(|| format!("writing {}", file.display()))?;
+    }
+    Ok(())
+}
