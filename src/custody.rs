@@ -97,6 +97,11 @@ pub enum CustodyError {
     /// The database does not answer.
     #[error("reading custody")]
     Database(#[from] sqlx::Error),
+    /// A secret is gone that other rows depend on.
+    #[error(
+        "{0} is not in custody, although it was used: restore custody, or what depends on it is lost"
+    )]
+    Lost(&'static str),
     /// The row does not open.
     #[error("custody row {kind}/{owner}/{id} does not open")]
     Unwrap {

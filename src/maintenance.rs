@@ -1,6 +1,7 @@
 //! What has to be done now and then: partitions ahead, forgetting what is over, and the small file that
 //! tells a restored log from a living one.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -111,8 +112,12 @@ impl LogHead {
                 .with_context(|| format!("making {}", folder.display()))?;
         }
         let fresh = file.with_extension("new");
-        std::fs::write(&fresh, serde_json::to_vec(self)?)
-            .with_context(|| format!("writing {}", fresh.display()))?;
+        let written = std::fs::File::create(&fresh).and_then(|mut note| {
+            note.write_all(&serde_json::to_vec(self)?)?;
+            // On disk before it takes the old one's place: a power cut must not leave an empty note.
+            note.sync_all()
+        });
+        written.with_context(|| format!("writing {}", fresh.display()))?;
         std::fs::rename(&fresh, file).with_context(|| format!("writing {}", file.display()))
     }
 

@@ -6,6 +6,7 @@ use aggregates::ClaimScope;
 use sqlx::{PgExecutor, PgPool};
 
 use crate::crypto::aead::{self, Key32};
+use crate::custody::{Custody, CustodyError, SERVICE_OWNER, kind};
 
 /// Id of the pepper in custody and in `claims.pepper_id`.
 const PEPPER_ID: &str = "pepper-1";
@@ -66,11 +67,18 @@ impl Claims {
     /// Claims in this database, with the pepper from custody.
     ///
     /// # Errors
-    /// When the pepper cannot be read.
-    pub async fn open(
-        pool: PgPool,
-        custody: &crate::custody::Custody,
-    ) -> Result<Self, crate::custody::CustodyError> {
+    /// When the pepper cannot be read, or is gone while there are claims: with a new one, no address would
+    /// be found and every address would be free.
+    pub async fn open(pool: PgPool, custody: &Custody) -> Result<Self, CustodyError> {
+        let known = custody
+            .read(kind::SERVICE, SERVICE_OWNER, PEPPER_ID)
+            .await?;
+        let used: bool = sqlx::query_scalar("select exists (select from claims)")
+            .fetch_one(&pool)
+            .await?;
+        if known.is_none() && used {
+            return Err(CustodyError::Lost(PEPPER_ID));
+        }
         let pepper = Arc::new(custody.service_secret(PEPPER_ID).await?);
         Ok(Self { pool, pepper })
     }

@@ -127,7 +127,9 @@ impl From<crate::custody::CustodyError> for StoreError {
     fn from(error: crate::custody::CustodyError) -> Self {
         match error {
             crate::custody::CustodyError::Database(error) => Self::from_database(&error),
-            crate::custody::CustodyError::Unwrap { .. } => Self::Broken(error.to_string()),
+            crate::custody::CustodyError::Lost(_) | crate::custody::CustodyError::Unwrap { .. } => {
+                Self::Broken(error.to_string())
+            }
         }
     }
 }

@@ -1,7 +1,9 @@
 //! I-5 and I-6: no secret in the log, and what is personal sealed at its exact place.
 
 use aggregates::user::User;
+use mana_auth::custody::CustodyError;
 use mana_auth::mail::{Locale, Mail, MailKind};
+use mana_auth::store::claims::Claims;
 use mana_auth::store::{Actor, Client, Context, StoreError, log};
 use mana_auth::{effects, ids};
 use projections::AnyEvent;
@@ -257,4 +259,18 @@ async fn a_queued_mail_that_was_moved_is_not_sent() {
             .unwrap();
     assert_eq!(errors, ["does not open"; 3]);
     assert_eq!(node.mails().len(), 0);
+}
+
+/// With a new pepper no address would be found and every address would be free.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pepper_that_was_lost_is_not_replaced_while_somebody_holds_an_address() {
+    let app = TestApp::start(&[]).await;
+    let open = || Claims::open(app.app.pool.clone(), app.app.store.custody());
+    person("ada").sign_up(&app.app).await.unwrap();
+    assert!(open().await.is_ok());
+    sqlx::query("delete from custody where kind = 'service' and id like 'pepper%'")
+        .execute(&app.admin)
+        .await
+        .unwrap();
+    assert!(matches!(open().await, Err(CustodyError::Lost(_))));
 }
