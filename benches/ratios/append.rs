@@ -70,7 +70,7 @@ pub fn on_a_slow_disk(options: &Options) -> anyhow::Result<Vec<Finding>> {
 
 /// A kind of command.
 #[derive(Clone, Copy)]
-enum Kind {
+pub enum Kind {
     Extend,
     ChangeTier,
 }
@@ -212,12 +212,12 @@ async fn superuser(server: &Server, sql: &str) -> anyhow::Result<()> {
 }
 
 /// A person and one of their sessions.
-struct Stream {
+pub struct Stream {
     user: String,
     session: String,
 }
 
-async fn prepare(app: &Arc<App>) -> anyhow::Result<Vec<Stream>> {
+pub async fn prepare(app: &Arc<App>) -> anyhow::Result<Vec<Stream>> {
     let mut made = Vec::new();
     let numbers: Vec<usize> = (0..STREAMS).collect();
     for chunk in numbers.chunks(AT_ONCE) {
@@ -274,16 +274,16 @@ async fn register(app: Arc<App>, n: usize) -> anyhow::Result<Stream> {
 }
 
 /// Commands without pause.
-struct Load {
-    app: Arc<App>,
-    streams: Arc<Vec<Stream>>,
+pub struct Load {
+    pub app: Arc<App>,
+    pub streams: Arc<Vec<Stream>>,
     /// Each extension is a minute longer than the one before, or it would not be an event.
-    minutes: Arc<AtomicI64>,
+    pub minutes: Arc<AtomicI64>,
 }
 
 impl Load {
     /// Commands per second.
-    async fn run(&self, kind: Kind, seconds: u64) -> anyhow::Result<f64> {
+    pub async fn run(&self, kind: Kind, seconds: u64) -> anyhow::Result<f64> {
         let stop = Arc::new(AtomicBool::new(false));
         let done = Arc::new(AtomicU64::new(0));
         let started = Instant::now();

@@ -114,6 +114,11 @@ impl Server {
         self.cluster.pid()
     }
 
+    /// The URL for the service's role.
+    pub fn database_url(&self) -> String {
+        self.cluster.database_url()
+    }
+
     /// The URL for the superuser.
     pub fn superuser_url(&self) -> String {
         self.cluster.superuser_url()

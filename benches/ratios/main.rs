@@ -8,6 +8,7 @@ mod database;
 mod http;
 mod measure;
 mod process;
+mod rebuild;
 mod table;
 
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ const ALL: &[(&str, Benchmark)] = &[
     ("sign-in", http::sign_in),
     ("get-session", http::get_session),
     ("process", process::start_and_memory),
+    ("rebuild", rebuild::sessions),
 ];
 
 type Benchmark = fn(&Options) -> anyhow::Result<Vec<Finding>>;
@@ -42,6 +44,9 @@ struct Options {
     /// Length of one measurement, in seconds.
     #[arg(long, default_value_t = 4)]
     seconds: u64,
+    /// Events in the log that is rebuilt.
+    #[arg(long, default_value_t = 1_000_000)]
+    events: i64,
     /// Given by cargo.
     #[arg(long, hide = true)]
     bench: bool,
