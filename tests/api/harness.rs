@@ -244,14 +244,15 @@ fn config(database: &str, settings: &[(&str, &str)]) -> Config {
 }
 
 /// A database of the shared cluster; dropped with the last node on it.
-struct Database {
-    name: String,
+pub struct Database {
+    /// Its name in the shared cluster.
+    pub name: String,
     mailboxes: Mutex<Vec<Mailbox>>,
 }
 
 impl Database {
     /// A copy of the migrated template.
-    async fn create() -> Database {
+    pub async fn create() -> Database {
         static NUMBER: AtomicU64 = AtomicU64::new(1);
         let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let url = Shared::get().cluster.url(Role::Superuser, "postgres");
@@ -265,8 +266,9 @@ impl Database {
         }
     }
 
-    fn url(&self, role: Role) -> String {
-        Shared::get().cluster.url(role, &self.name)
+    /// Its URL for a role.
+    pub fn url(&self, role: Role) -> String {
+        Shared::get().url(role, &self.name)
     }
 }
 
@@ -290,6 +292,11 @@ impl Shared {
     pub fn get() -> &'static Shared {
         static SHARED: OnceLock<Shared> = OnceLock::new();
         SHARED.get_or_init(|| thread::spawn(Shared::start).join().unwrap())
+    }
+
+    /// The URL of any database of the cluster for a role.
+    pub fn url(&self, role: Role, database: &str) -> String {
+        self.cluster.url(role, database)
     }
 
     fn start() -> Shared {

@@ -1,0 +1,35 @@
+//! The command line as an operator uses it: the real binary on a database of the shared cluster. A file per command.
+
+#![cfg(test)]
+
+#[path = "../api/client.rs"]
+#[expect(
+    dead_code,
+    reason = "the tests of the API share it and need other parts"
+)]
+mod client;
+mod command;
+mod config;
+mod doctor;
+mod doctor_claims;
+mod doctor_log;
+mod doctor_secrets;
+mod events;
+#[path = "../api/harness.rs"]
+#[expect(
+    dead_code,
+    reason = "the tests of the API share it and need other parts"
+)]
+mod harness;
+mod keys;
+mod mail;
+mod migrate;
+mod place;
+mod rebuild;
+#[path = "../log/tables.rs"]
+#[expect(
+    dead_code,
+    reason = "the tests of the log share it and need other parts"
+)]
+mod tables;
+mod user;
