@@ -24,6 +24,8 @@ pub async fn run(_: Arguments, config: Config) -> anyhow::Result<ExitCode> {
         config.host.to_string()
     };
     let url = format!("http://{host}:{}/health/ready", config.port);
+    // The client wants to know whose cryptography it would use, although nothing here is encrypted.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder()
         .no_proxy()
         .timeout(PATIENCE)
