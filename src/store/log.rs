@@ -314,7 +314,7 @@ fn typed<'a>(
     fn read<'a, E: Deserialize<'a>>(
         payload: impl Deserializer<'a, Error = serde_json::Error>,
     ) -> Result<E, String> {
-        E::deserialize(payload).map_err(|error| error.to_string())
+        E::deserialize(payload).map_err(|error| impersonal(&error.to_string()))
     }
     match aggregate_type {
         User::TYPE => read::<UserEvent>(payload).map(AnyEvent::from),
@@ -322,6 +322,15 @@ fn typed<'a>(
         SigningKeys::TYPE => read::<SigningKeysEvent>(payload).map(AnyEvent::from),
         Log::TYPE => read::<LogEvent>(payload).map(AnyEvent::from),
         other => Err(format!("unknown stream type {other}")),
+    }
+}
+
+/// Why a payload is no event, without the value that was found in place of the expected one: whoever altered the
+/// payload may have put something personal there in clear.
+fn impersonal(error: &str) -> String {
+    match error.rsplit_once(", expected ") {
+        Some((_, expected)) => format!("expected {expected}"),
+        None => error.to_owned(),
     }
 }
 

@@ -70,6 +70,28 @@ async fn an_event_that_was_altered_is_found() {
     assert_eq!(examine(&place).await, Found::new());
 }
 
+#[tokio::test]
+async fn what_somebody_wrote_into_an_event_in_clear_is_not_repeated() {
+    let place = Place::new().await;
+    let ada = place.person("lovelace").await;
+    let position = event(&place, &ada, "user.registered").await;
+    for (payload, expected) in [
+        (
+            "jsonb_set(payload, '{registered,email}', '\"lovelace@example.com, expected by nobody\"')",
+            "expected struct Outer",
+        ),
+        (
+            "'{\"lovelace@example.com\": {}}'",
+            "expected one of `registered`, ",
+        ),
+    ] {
+        let alter = format!("update events set payload = {payload} where position = {position}");
+        place.tamper(&alter).await;
+        let problem = format!("the store is broken: event at {position}: {expected}");
+        let found = examine(&place).await;
+        assert!(found[EVENTS][0].starts_with(&problem), "{found:?}");
+    }
+}
 
 #[tokio::test]
 async fn a_client_that_was_altered_is_found() {
