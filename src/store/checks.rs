@@ -1,6 +1,6 @@
 //! What must be true of the log's tables, asked as questions: `doctor` reports the answers.
 
-use sqlx::{PgExecutor, Row as _};
+use sqlx::PgExecutor;
 
 /// A stream whose length is not what the table of streams says.
 #[derive(Clone, Debug, PartialEq, sqlx::FromRow)]
@@ -49,19 +49,25 @@ pub async fn stream_mismatches(
     .await
 }
 
-/// How many positions fit behind the head before the last partition of the log is full.
+/// How many positions fit behind the head before the log comes to an end of its partitions; what lies behind a
+/// partition that is missing cannot be reached.
 ///
 /// # Errors
 /// When the database does not answer.
 pub async fn room_ahead(db: impl PgExecutor<'_>) -> Result<i64, sqlx::Error> {
-    let row = sqlx::query(
-        "select (select coalesce(max(position), 0) from events) as head,
-                (select coalesce(max(substring(pg_get_expr(c.relpartbound, c.oid) from $$TO \\('(\\d+)'\\)$$)::bigint), 0)
-                 from pg_inherits i join pg_class c on c.oid = i.inhrelid
-                 where i.inhparent = 'events'::regclass) as bound",
+    sqlx::query_scalar(
+        "with log as (select coalesce(max(position), 0) as head from events),
+         partitions as (
+             select bounds[1]::bigint as first, bounds[2]::bigint as next
+             from pg_inherits i join pg_class c on c.oid = i.inhrelid
+             cross join regexp_match(pg_get_expr(c.relpartbound, c.oid), $$FROM \\('(\\d+)'\\) TO \\('(\\d+)'\\)$$) bounds
+             where i.inhparent = 'events'::regclass
+         )
+         select min(ends.at) - 1 - (select head from log)
+         from (select head + 1 from log union all select next from partitions) ends (at)
+         where ends.at > (select head from log)
+           and not exists (select from partitions p where p.first <= ends.at and ends.at < p.next)",
     )
     .fetch_one(db)
-    .await?;
-    let (head, bound): (i64, i64) = (row.try_get("head")?, row.try_get("bound")?);
-    Ok(bound - 1 - head)
+    .await
 }
