@@ -139,16 +139,22 @@ impl Database {
             "two roles keep the log append-only (README, section \"Database roles\")";
         let service = reader.database_url("DATABASE_URL");
         let migration = reader.database_url("MANA_AUTH_MIGRATION_URL");
+        // One that cannot be read is there, and that was told: only one that nobody gave is missing.
+        let broken = ["DATABASE_URL", "MANA_AUTH_MIGRATION_URL"].map(|name| reader.is_broken(name));
         match (&service, &migration) {
             (None, _) if production => {
-                reader.problem("DATABASE_URL", "is required in production");
-                if migration.is_none() {
+                if !broken[0] {
+                    reader.problem("DATABASE_URL", "is required in production");
+                }
+                if migration.is_none() && !broken[1] {
                     reader.problem(
                         "MANA_AUTH_MIGRATION_URL",
                         &format!("is required in production: {ROLES}"),
                     );
                 }
             }
+            (None, Some(_)) if broken[0] => {}
+            (Some(_), None) if broken[1] => {}
             (None, Some(_)) => {
                 reader.problem("MANA_AUTH_MIGRATION_URL", "is given without DATABASE_URL");
             }

@@ -106,9 +106,11 @@ async fn all_problems_are_told_together_by_every_command() {
         .with("MANA_AUTH_RATE_LIMIT", "maybe")
         .with("MANA_AUTH_HASH_ITERATIONS", "1")
         .with("MANA_AUTH_TYPO", "hidden-typo")
-        .with("MANA_AUTH_KEK", "hidden-half-a-key");
+        .with("MANA_AUTH_KEK", "hidden-half-a-key")
+        .with("DATABASE_URL", "mysql://app:hidden@localhost/auth");
     let names = [
         "BASE_URL",
+        "DATABASE_URL",
         "MANA_AUTH_HASH_ITERATIONS",
         "MANA_AUTH_KEK",
         "MANA_AUTH_RATE_LIMIT",
@@ -157,6 +159,15 @@ async fn production_refuses_what_is_missing_short_or_published() {
     for (problem, start) in missing.iter().zip(expected) {
         assert!(problem.starts_with(start), "{complaint}");
     }
+
+    // One that is given and cannot be read is told once, beside what is really missing.
+    let unreadable = cli.with("DATABASE_URL", "mysql://app:hidden@localhost/auth");
+    let complaint = unreadable.run(&["config", "check"]).await.refused(2);
+    assert_eq!(problems(&complaint).len(), expected.len(), "{complaint}");
+    assert!(
+        !complaint.contains("DATABASE_URL: is required"),
+        "{complaint}"
+    );
 
     let whole = with_secrets().with("NODE_ENV", "production");
     whole.run(&["config", "check"]).await.well();
