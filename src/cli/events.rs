@@ -10,9 +10,10 @@ use sqlx::PgPool;
 
 use super::database::Database;
 use super::output;
-use super::tools::{self, Tools};
-use crate::app::App;
+use super::tools;
+use crate::app;
 use crate::config::Config;
+use crate::custody::Custody;
 use crate::store::log::{self, StoredRow};
 use crate::store::sealed::DataKeys;
 
@@ -92,9 +93,14 @@ pub async fn run(command: Command, config: Config) -> anyhow::Result<ExitCode> {
             open,
             json,
         } => {
-            let tools = Tools::open_restored(config).await?;
-            let outcome = show(&tools.app, &stream_type, &id, open, json).await;
-            tools.close().await?;
+            let database = Database::find(&config).await?;
+            let pool = database.pool();
+            // No more of the service than this: looking at a log must not write to it.
+            let custody = Custody::new(pool.clone(), app::key_ring(&config));
+            let keys = open.then_some(&custody);
+            let outcome = show(&pool, (&stream_type, &id), keys, json).await;
+            pool.close().await;
+            database.stop().await?;
             outcome?;
         }
     }
@@ -123,20 +129,21 @@ async fn tail(pool: &PgPool, after: Option<i64>, follow: bool, json: bool) -> an
     }
 }
 
+/// Shows a stream; personal fields are opened with the keys of `custody`, if it is given.
 async fn show(
-    app: &App,
-    stream_type: &str,
-    id: &str,
-    open: bool,
+    pool: &PgPool,
+    (stream_type, id): (&str, &str),
+    custody: Option<&Custody>,
     json: bool,
 ) -> anyhow::Result<()> {
-    let mut rows = log::stream(&app.pool, stream_type, id).await?;
+    tools::check_migrated(pool).await?;
+    let mut rows = log::stream(pool, stream_type, id).await?;
     if rows.is_empty() {
         anyhow::bail!("there is no stream {stream_type}/{id}");
     }
-    if open {
+    if let Some(custody) = custody {
         let subjects: Vec<String> = rows.iter().flat_map(StoredRow::subjects).collect();
-        let keys = app.store.custody().data_keys(&subjects).await?;
+        let keys = custody.data_keys(&subjects).await?;
         for row in &mut rows {
             unseal(row, &keys)?;
         }

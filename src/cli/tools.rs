@@ -26,26 +26,12 @@ impl Tools {
     /// # Errors
     /// When the database does not answer, was never migrated, or was restored.
     pub async fn open(config: Config) -> anyhow::Result<Self> {
-        Self::open_any(config, true).await
-    }
-
-    /// Connects to a log that may have come back from a backup.
-    ///
-    /// # Errors
-    /// When the database does not answer or was never migrated.
-    pub async fn open_restored(config: Config) -> anyhow::Result<Self> {
-        Self::open_any(config, false).await
-    }
-
-    async fn open_any(config: Config, must_continue: bool) -> anyhow::Result<Self> {
         let database = Database::find(&config).await?;
         let pool = database.pool();
         check_migrated(&pool).await?;
-        if must_continue {
-            let obstacle = continuity(&config, &pool).await?.and_then(|c| obstacle(&c));
-            if let Some(obstacle) = obstacle {
-                bail!(obstacle);
-            }
+        let obstacle = continuity(&config, &pool).await?.and_then(|c| obstacle(&c));
+        if let Some(obstacle) = obstacle {
+            bail!(obstacle);
         }
         pool.close().await;
         let parts = Parts {

@@ -26,6 +26,7 @@ mod mail;
 mod migrate;
 mod place;
 mod rebuild;
+mod restore;
 mod serve;
 #[path = "../log/tables.rs"]
 #[expect(
