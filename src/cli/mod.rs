@@ -95,9 +95,10 @@ pub fn run(cli: Cli) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    // What the service logs in passing would only get between a command's own lines.
+    // What the service logs in passing would only get between a command's own lines. A pool complains of connections
+    // that were on their way back to it when the private cluster stopped: commands hear of real errors themselves.
     if !matches!(cli.command, Command::Serve(_)) && settings.log_filter == "info" {
-        settings.log_filter = "warn".to_owned();
+        settings.log_filter = "warn,sqlx_core::pool=error".to_owned();
     }
     telemetry::logs(&settings);
     let runtime = tokio::runtime::Builder::new_multi_thread()

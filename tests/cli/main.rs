@@ -25,6 +25,7 @@ mod keys;
 mod mail;
 mod migrate;
 mod place;
+mod private;
 mod rebuild;
 mod restore;
 mod serve;
