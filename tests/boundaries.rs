@@ -180,6 +180,7 @@ const RULES: &[Rule] = &[
             "hmac",
             "jsonwebtoken",
             "scrypt",
+            "sha1::",
             "subtle",
         ],
         except: &[("src/crypto/", "this is the place")],

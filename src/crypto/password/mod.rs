@@ -10,6 +10,7 @@
 //! dearer than ours, and scrypt (32 MiB), whose crate cannot be lent memory. A block as large as
 //! scrypt's goes straight back to the system.
 
+pub mod breach;
 mod hasher;
 #[cfg(test)]
 mod tests;
