@@ -12,6 +12,7 @@
 
 pub mod breach;
 mod hasher;
+pub mod rules;
 #[cfg(test)]
 mod tests;
 
