@@ -1,5 +1,6 @@
 //! The command line: the service itself, and the tools of those who run it.
 
+mod breach;
 mod config;
 mod database;
 mod doctor;
@@ -81,6 +82,9 @@ enum Command {
     /// Look at the queue of mails and calls to other services
     #[command(subcommand)]
     Mail(mail::Command),
+    /// Make the file of passwords that are refused
+    #[command(subcommand)]
+    Breach(breach::Command),
 }
 
 /// Does what the arguments say. Errors and their causes go to standard error.
@@ -121,6 +125,7 @@ pub fn run(cli: Cli) -> ExitCode {
             Command::Keys(command) => keys::run(command, settings).await,
             Command::Restore(command) => restore::run(command, settings).await,
             Command::Mail(command) => mail::run(command, settings).await,
+            Command::Breach(command) => breach::run(command),
         }
     });
     runtime.shutdown_timeout(LEFTOVERS);

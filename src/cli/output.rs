@@ -99,25 +99,31 @@ impl Meter {
 
     /// Shows where it is now, unless that was shown a moment ago.
     pub fn show(&mut self, Progress { done, total }: Progress) {
+        self.count(done, Some(total));
+    }
+
+    /// The same where nobody may know how much there is.
+    pub fn count(&mut self, done: i64, total: Option<i64>) {
         if self.show == Show::Nowhere || self.shown.is_some_and(|at| at.elapsed() < SHOW_EVERY) {
             return;
         }
         self.shown = Some(Instant::now());
         let per_second = done as f64 / self.started.elapsed().as_secs_f64().max(0.001);
-        let seconds_left = (total - done) as f64 / per_second.max(1.0);
+        let seconds_left = total.map(|total| (total - done) as f64 / per_second.max(1.0));
+        let of = total.map_or(String::new(), |total| format!(" of {}", grouped(total)));
+        let left = seconds_left.map_or(String::new(), |left| format!(", {left:.0} s left"));
         // Progress is a courtesy: where it cannot be written, the work goes on.
         let _ = match self.show {
             Show::Terminal => write!(
                 io::stderr(),
-                "\r\x1b[K{}: {} of {}, {}/s, {seconds_left:.0} s left",
+                "\r\x1b[K{}: {}{of}, {}/s{left}",
                 self.label,
                 grouped(done),
-                grouped(total),
                 grouped(per_second as u64)
             ),
             Show::Json => line(
                 json!({"progress": self.label, "done": done, "total": total,
-                       "per_second": per_second.round(), "seconds_left": seconds_left.round()})
+                       "per_second": per_second.round(), "seconds_left": seconds_left.map(f64::round)})
                 .to_string(),
             ),
             Show::Nowhere => Ok(()),
