@@ -16,6 +16,7 @@ use crate::config::{Config, SmtpTls as ConfiguredTls};
 use crate::crypto::aead::Key32;
 use crate::crypto::cookies::CookieSigner;
 use crate::crypto::key_ring::KeyRing;
+use crate::crypto::password::breach::BreachFilter;
 use crate::crypto::password::{HashParams, Passwords};
 use crate::custody::Custody;
 use crate::mail::{Mailbox, Mailer, SmtpMailer, SmtpSettings, SmtpTls};
@@ -42,6 +43,8 @@ pub struct App {
     pub clock: Clock,
     /// The password hasher.
     pub passwords: Passwords,
+    /// Passwords that are refused because others know them; `None` if nobody named a list (S-06).
+    pub breached: Option<BreachFilter>,
     /// Signs cookies.
     pub cookies: CookieSigner,
     /// Sign the links in mails; the first signs, all verify.
@@ -149,6 +152,7 @@ pub async fn for_command(config: Config, parts: Parts) -> anyhow::Result<(Arc<Ap
 
 async fn assemble(config: Config, parts: Parts) -> anyhow::Result<(Arc<App>, JoinHandle<()>)> {
     let Parts { clock, database } = parts;
+    let breached = breached(&config).await?;
     // The HTTP client asks the process for its cryptography; where it is set already, this changes nothing.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let pool = crate::database::pool(&database, config.database_pool);
@@ -199,10 +203,23 @@ async fn assemble(config: Config, parts: Parts) -> anyhow::Result<(Arc<App>, Joi
         store,
         clock,
         passwords,
+        breached,
         signing,
         root,
     });
     Ok((app, appender))
+}
+
+async fn breached(config: &Config) -> anyhow::Result<Option<BreachFilter>> {
+    let Some(path) = config.breached_passwords.clone() else {
+        return Ok(None);
+    };
+    let context = format!("opening MANA_AUTH_BREACHED_PASSWORDS, {}", path.display());
+    // A long list takes seconds to read.
+    let opened = tokio::task::spawn_blocking(move || BreachFilter::open(&path)).await?;
+    let filter = opened.context(context)?;
+    tracing::info!(entries = filter.entries(), "breached passwords are refused");
+    Ok(Some(filter))
 }
 
 /// The key ring of a configuration.

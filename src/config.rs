@@ -100,6 +100,9 @@ pub struct Config {
     pub hash: HashCost,
     /// `MANA_AUTH_HASH_THREADS`: password hashes that run at once; default the number of cores.
     pub hash_threads: u32,
+    /// `MANA_AUTH_BREACHED_PASSWORDS`: file of passwords that are refused, as `mana-auth breach build` makes it (S-06);
+    /// default none: only the rules about the own account hold.
+    pub breached_passwords: Option<PathBuf>,
 
     /// `MANA_AUTH_LOG`: which log lines are written, such as `info,mana_auth=debug`; default `info`.
     pub log_filter: String,
@@ -369,6 +372,9 @@ impl Config {
             ),
             hash: groups::read_hash_cost(&mut reader),
             hash_threads: reader.number("MANA_AUTH_HASH_THREADS", cores, 1..=1024),
+            breached_passwords: reader
+                .optional("MANA_AUTH_BREACHED_PASSWORDS", values::any, String::clone)
+                .map(PathBuf::from),
             log_filter: reader.value(
                 "MANA_AUTH_LOG",
                 "info".to_owned(),

@@ -23,7 +23,7 @@ pub enum Kind {
 }
 
 /// Every name there is; what is not here is refused.
-pub const SETTINGS: [(&str, Kind); 43] = [
+pub const SETTINGS: [(&str, Kind); 44] = [
     ("AUTH_ERROR_SHAPE", Kind::One),
     ("BASE_URL", Kind::One),
     ("BETTER_AUTH_SECRET", Kind::Secret),
@@ -35,6 +35,7 @@ pub const SETTINGS: [(&str, Kind); 43] = [
     ("JWT_EXTRA_CLAIMS", Kind::List),
     ("JWT_ISSUER", Kind::One),
     ("MANA_AUTH_ADMIN_EMAILS", Kind::List),
+    ("MANA_AUTH_BREACHED_PASSWORDS", Kind::One),
     ("MANA_AUTH_CONFIG", Kind::One),
     ("MANA_AUTH_COOKIE_PREFIX", Kind::One),
     ("MANA_AUTH_DATABASE_POOL", Kind::One),

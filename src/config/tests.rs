@@ -86,6 +86,7 @@ fn nothing_set_gives_a_development_service_and_says_what_is_unsafe() {
     assert_eq!(config.mail_from.to_string(), "Mana <noreply@localhost>");
     assert_eq!(config.database_pool, (2 * cores()).max(4));
     assert_eq!(config.hash_threads, cores());
+    assert_eq!(config.breached_passwords, None);
     assert_eq!(config.log_format, LogFormat::Auto);
     assert_eq!(config.service_key.expose_secret(), "dev-service-key");
     assert_eq!(
@@ -629,6 +630,23 @@ fn data_folder_is_the_systems_for_root_and_the_persons_own_otherwise() {
     assert_eq!(folder(false, &[]), None);
     let given = read(&[("MANA_AUTH_DATA_DIR", "/srv/mana")]).unwrap();
     assert_eq!(given.data_dir, Path::new("/srv/mana"));
+}
+
+/// S-06.
+#[test]
+fn breached_passwords_are_a_path_from_environment_or_file_s06() {
+    let name = "MANA_AUTH_BREACHED_PASSWORDS";
+    assert_eq!(shown(&read(&[]).unwrap(), name).0, "unset");
+    let path = "/srv/breached passwords";
+    let file = format!("{name} = \"{path}\"");
+    for (config, source) in [
+        (read(&[(name, path)]), Source::Env),
+        (read_with_file(&[], &file), Source::File),
+    ] {
+        let config = config.unwrap();
+        assert_eq!(config.breached_passwords.as_deref(), Some(Path::new(path)));
+        assert_eq!(shown(&config, name), (path.to_owned(), source));
+    }
 }
 
 /// S-37: no secret in what is shown, debugged or refused.
