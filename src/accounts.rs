@@ -18,7 +18,7 @@ use crate::crypto::tokens::{TokenHash, TokenKind, random_token};
 use crate::custody::{ONLY, kind};
 use crate::effects;
 use crate::ids;
-use crate::mail::{Locale, Mail, MailKind};
+use crate::mail::{Mail, MailKind};
 use crate::sessions::Live;
 use crate::signing::{Claims, LIFETIME_SECS};
 use crate::store::idempotency::{Fingerprint, Outcome};
@@ -219,13 +219,12 @@ pub async fn tell_account_exists(app: &App, email: &EmailAddress) -> Result<(), 
     let Some(user) = find_by_email(app, email).await? else {
         return Ok(());
     };
-    let mail = Mail {
-        kind: MailKind::AccountExists,
-        to: user.email.clone(),
-        name: user.name.clone(),
-        locale: Locale::from_tag(user.locale.as_deref()),
-        url: None,
-    };
+    let mail = Mail::to(
+        MailKind::AccountExists,
+        &user.email,
+        &user.name,
+        user.locale.as_deref(),
+    );
     Ok(effects::enqueue(
         &app.pool,
         app.store.custody(),
@@ -485,16 +484,14 @@ fn verification_mail(app: &App, user: &UserRow, callback: &str) -> Mail {
     let callback: String = form_urlencoded::byte_serialize(callback.as_bytes())
         .collect::<String>()
         .replace('+', "%20");
+    let locale = user.locale.as_deref();
     Mail {
-        kind: MailKind::VerifyEmail,
-        to: user.email.clone(),
-        name: user.name.clone(),
-        locale: Locale::from_tag(user.locale.as_deref()),
         // Links start with what was configured, never with what a request says (S-42).
         url: Some(format!(
             "{}/api/auth/verify-email?token={token}&callbackURL={callback}",
             app.config.base_url
         )),
+        ..Mail::to(MailKind::VerifyEmail, &user.email, &user.name, locale)
     }
 }
 

@@ -34,6 +34,20 @@ pub struct Mail {
     pub url: Option<String>,
 }
 
+impl Mail {
+    /// A mail of this kind to a person, without the link that its kind may need: that is set by field.
+    /// `locale` is the language tag that is stored with the person.
+    pub fn to(kind: MailKind, email: &str, name: &str, locale: Option<&str>) -> Self {
+        Self {
+            kind,
+            to: email.to_owned(),
+            name: name.to_owned(),
+            locale: Locale::from_tag(locale),
+            url: None,
+        }
+    }
+}
+
 impl fmt::Debug for Mail {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter

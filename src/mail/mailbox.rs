@@ -113,17 +113,11 @@ impl Mailbox {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Locale, Mailer};
+    use super::super::Mailer;
     use super::*;
 
     async fn send(mailbox: &Mailbox, id: &str, to: &str) {
-        let mail = Mail {
-            kind: MailKind::VerifyEmail,
-            to: to.to_owned(),
-            name: "Ada".to_owned(),
-            locale: Locale::De,
-            url: Some("https://mana.test/?a=1&b=2".to_owned()),
-        };
+        let mail = Mail::to(MailKind::AccountExists, to, "Ada", None);
         Mailer::Mailbox(mailbox.clone())
             .send(id, "noreply@mana.test", &mail)
             .await
@@ -174,13 +168,7 @@ mod tests {
     #[tokio::test]
     async fn mail_that_smtp_could_not_send_is_refused_here_too() {
         let mailbox = Mailbox::new(|| DateTime::UNIX_EPOCH);
-        let mail = Mail {
-            kind: MailKind::AccountExists,
-            to: "not an address".to_owned(),
-            name: String::new(),
-            locale: Locale::En,
-            url: None,
-        };
+        let mail = Mail::to(MailKind::AccountExists, "not an address", "", None);
         let mailer = Mailer::Mailbox(mailbox.clone());
         assert!(mailer.send("1", "noreply@mana.test", &mail).await.is_err());
         assert!(mailbox.list().is_empty());

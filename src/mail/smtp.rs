@@ -187,7 +187,7 @@ mod tests {
     use std::net::TcpListener;
     use std::thread::{self, JoinHandle};
 
-    use super::super::{Locale, Mail, MailKind, Mailer};
+    use super::super::{Mail, MailKind, Mailer};
     use super::*;
 
     const LINK: &str = "https://auth.mana.test/api/auth/verify-email?token=a.b.c&callbackURL=x";
@@ -246,11 +246,8 @@ mod tests {
 
     async fn send(settings: SmtpSettings) -> Result<(), MailError> {
         let mail = Mail {
-            kind: MailKind::VerifyEmail,
-            to: "ada@example.org".to_owned(),
-            name: "Ada".to_owned(),
-            locale: Locale::De,
             url: Some(LINK.to_owned()),
+            ..Mail::to(MailKind::VerifyEmail, "ada@example.org", "Ada", None)
         };
         let mailer = Mailer::Smtp(SmtpMailer::new(settings).unwrap());
         mailer

@@ -4,7 +4,7 @@ use aggregates::{Role, Tier};
 use futures_util::future::join_all;
 use mana_auth::app::App;
 use mana_auth::effects;
-use mana_auth::mail::{Locale, Mail, MailKind};
+use mana_auth::mail::{Mail, MailKind};
 use mana_auth::store::idempotency::{Fingerprint, Known, Outcome};
 use mana_auth::store::{Actor, Context, RunError, StoreError, log};
 use sqlx::{Executor as _, PgPool};
@@ -351,12 +351,6 @@ async fn destroy_data_key(admin: &PgPool, person: &Person) {
 }
 
 fn a_mail_to(person: &Person) -> mana_auth::store::EffectDraft {
-    let mail = Mail {
-        kind: MailKind::AccountExists,
-        to: person.email.clone(),
-        name: person.name.clone(),
-        locale: Locale::En,
-        url: None,
-    };
+    let mail = Mail::to(MailKind::AccountExists, &person.email, &person.name, None);
     effects::mail(&person.id, &mail)
 }

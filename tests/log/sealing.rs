@@ -2,7 +2,7 @@
 
 use aggregates::user::User;
 use mana_auth::custody::CustodyError;
-use mana_auth::mail::{Locale, Mail, MailKind};
+use mana_auth::mail::{Mail, MailKind};
 use mana_auth::store::claims::Claims;
 use mana_auth::store::{Actor, Client, Context, StoreError, log};
 use mana_auth::{effects, ids};
@@ -72,11 +72,13 @@ async fn nothing_personal_and_no_token_is_in_clear_outside_the_read_models() {
         user_agent: "Analytical Engine/1843".to_owned(),
     };
     let mail = Mail {
-        kind: MailKind::AccountExists,
-        to: "letters.to.ada@people.example".to_owned(),
-        name: "Countess of Lovelace".to_owned(),
-        locale: Locale::En,
         url: Some("https://people.example/follow?token=very-secret".to_owned()),
+        ..Mail::to(
+            MailKind::AccountExists,
+            "letters.to.ada@people.example",
+            "Countess of Lovelace",
+            None,
+        )
     };
     // Nobody knows how to do it, so that it stays in the queue.
     let held = mana_auth::store::EffectDraft {
@@ -177,12 +179,9 @@ async fn each_queued_mail_leaves_once_from_whichever_node() {
     let two = one.node(&[]).await;
     let ada = person("Ada");
     ada.sign_up(&one.app).await.unwrap();
-    let mail = |number: i32| Mail {
-        kind: MailKind::AccountExists,
-        to: format!("ada{number}@people.example"),
-        name: "Ada".to_owned(),
-        locale: Locale::En,
-        url: None,
+    let mail = |number: i32| {
+        let address = format!("ada{number}@people.example");
+        Mail::to(MailKind::AccountExists, &address, "Ada", None)
     };
     for number in 0..20 {
         let app = if number % 2 == 0 { &one.app } else { &two.app };
@@ -209,11 +208,8 @@ async fn a_queued_mail_that_was_moved_is_not_sent() {
         somebody.sign_up(&node.app).await.unwrap();
     }
     let mail = Mail {
-        kind: MailKind::VerifyEmail,
-        to: ada.email.clone(),
-        name: "Ada".to_owned(),
-        locale: Locale::En,
         url: Some("https://people.example/follow".to_owned()),
+        ..Mail::to(MailKind::VerifyEmail, &ada.email, "Ada", None)
     };
     let held = mana_auth::store::EffectDraft {
         kind: "held",

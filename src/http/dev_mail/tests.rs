@@ -4,7 +4,7 @@ use chrono::DateTime;
 use tower::ServiceExt;
 
 use super::*;
-use crate::mail::{Locale, Mail, MailKind, Mailer};
+use crate::mail::{Mail, MailKind, Mailer};
 
 const LINK: &str = "https://mana.test/api/auth/verify-email?token=a.b.c&callbackURL=x";
 
@@ -16,11 +16,8 @@ async fn mailbox() -> Mailbox {
         ("2", MailKind::AccountExists, "b'`&{}@example.org", None),
     ] {
         let mail = Mail {
-            kind,
-            to: to.to_owned(),
-            name: "<script>alert(1)</script>\"'".to_owned(),
-            locale: Locale::De,
             url: url.map(str::to_owned),
+            ..Mail::to(kind, to, "<script>alert(1)</script>\"'", None)
         };
         mailer.send(id, "noreply@mana.test", &mail).await.unwrap();
     }
