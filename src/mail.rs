@@ -4,6 +4,7 @@
 //! a [`Mailer`] hands it to an SMTP server or, in development, keeps it in memory. When to try again is the queue's
 //! decision; [`MailError`] tells it whether trying again can help.
 
+mod device;
 mod mailbox;
 mod render;
 mod smtp;
@@ -15,11 +16,14 @@ use lettre::message::{Mailbox as Correspondent, MultiPart};
 use lettre::{Address, Message};
 use serde::{Deserialize, Serialize};
 
+pub use device::Device;
 pub use mailbox::{Mailbox, StoredMail};
 pub use render::{Rendered, STYLE, render};
 pub use smtp::{SmtpMailer, SmtpSettings, SmtpSettingsError, SmtpTls};
 
 /// One mail to one person. Its `Debug` shows the kind only, because the rest is personal or secret.
+///
+/// Serialised it waits in the queue, so what was added later may be missing there.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Mail {
     /// Which message it is.
@@ -32,10 +36,19 @@ pub struct Mail {
     pub locale: Locale,
     /// The link it carries, if its kind has one.
     pub url: Option<String>,
+    /// The address that the account is to get, or now has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_email: Option<String>,
+    /// The link that ends all sessions, where it is not `url` itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_sessions_url: Option<String>,
+    /// What somebody signed in with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<Device>,
 }
 
 impl Mail {
-    /// A mail of this kind to a person, without the link that its kind may need: that is set by field.
+    /// A mail of this kind to a person, without a link or anything else that its kind may need: those are set by field.
     /// `locale` is the language tag that is stored with the person.
     pub fn to(kind: MailKind, email: &str, name: &str, locale: Option<&str>) -> Self {
         Self {
@@ -44,6 +57,9 @@ impl Mail {
             name: name.to_owned(),
             locale: Locale::from_tag(locale),
             url: None,
+            new_email: None,
+            end_sessions_url: None,
+            device: None,
         }
     }
 }
@@ -57,7 +73,7 @@ impl fmt::Debug for Mail {
     }
 }
 
-/// The messages we send.
+/// The messages we send. What a kind needs beside a person, no mail of it leaves without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MailKind {
@@ -65,14 +81,49 @@ pub enum MailKind {
     VerifyEmail,
     /// Tells the owner of an account that somebody tried to sign up with its address (S-24). Carries no link.
     AccountExists,
+    /// Its link leads to where a new password is chosen.
+    ResetPassword,
+    /// Asks at the old address whether the account may get `new_email`: the link says yes, `end_sessions_url` is the way
+    /// out for whoever did not ask.
+    ChangeEmailConfirmation,
+    /// Tells that the password was changed. Its link ends all sessions.
+    PasswordChanged,
+    /// Tells the old address that the account now has `new_email`. Its link takes that back; carries `end_sessions_url`.
+    EmailChanged,
+    /// Tells of a sign-in from a `device` that we had not seen. Its link ends all sessions.
+    NewDevice,
+    /// Its link deletes the account; carries `end_sessions_url`.
+    DeleteAccount,
+    /// Tells that the account is gone. Carries no link.
+    AccountDeleted,
 }
 
 impl MailKind {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::VerifyEmail,
+        Self::AccountExists,
+        Self::ResetPassword,
+        Self::ChangeEmailConfirmation,
+        Self::PasswordChanged,
+        Self::EmailChanged,
+        Self::NewDevice,
+        Self::DeleteAccount,
+        Self::AccountDeleted,
+    ];
+
     /// The name used in stored rows, metrics and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::VerifyEmail => "verify_email",
             Self::AccountExists => "account_exists",
+            Self::ResetPassword => "reset_password",
+            Self::ChangeEmailConfirmation => "change_email_confirmation",
+            Self::PasswordChanged => "password_changed",
+            Self::EmailChanged => "email_changed",
+            Self::NewDevice => "new_device",
+            Self::DeleteAccount => "delete_account",
+            Self::AccountDeleted => "account_deleted",
         }
     }
 }
@@ -200,6 +251,29 @@ fn temporary(reason: &str) -> MailError {
 }
 
 #[cfg(test)]
+impl Mail {
+    /// A mail that has all that its kind needs, and `name` wherever people choose the words.
+    pub(crate) fn sample(kind: MailKind, locale: Locale, name: &str) -> Self {
+        let link = |path: &str| {
+            Some(format!(
+                "https://auth.mana.test/{path}?token=a.b.c&to=x%2Fy"
+            ))
+        };
+        Self {
+            url: link("follow"),
+            new_email: Some(format!("new.ada@example.org {name}")),
+            end_sessions_url: link("end-sessions"),
+            device: Some(Device {
+                ip_address: "192.0.2.7".to_owned(),
+                user_agent: name.to_owned(),
+                at: chrono::DateTime::UNIX_EPOCH,
+            }),
+            ..Self::to(kind, "ada@example.org", name, Some(locale.tag()))
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -283,20 +357,38 @@ mod tests {
     /// S-37.
     #[test]
     fn debug_of_a_mail_shows_the_kind_only() {
-        let mail = Mail {
-            kind: MailKind::VerifyEmail,
-            to: "ada@example.org".to_owned(),
-            name: "Ada".to_owned(),
-            locale: Locale::De,
-            url: Some("https://mana.test/secret".to_owned()),
-        };
-        assert_eq!(format!("{mail:?}"), "Mail { kind: VerifyEmail, .. }");
+        let mail = Mail::sample(MailKind::NewDevice, Locale::De, "Ada");
+        assert_eq!(format!("{mail:?}"), "Mail { kind: NewDevice, .. }");
+        assert_eq!(format!("{:?}", mail.device.unwrap()), "Device { .. }");
     }
 
     #[test]
     fn stored_name_of_a_kind_is_its_json_name() {
-        for kind in [MailKind::VerifyEmail, MailKind::AccountExists] {
+        for (number, kind) in MailKind::ALL.into_iter().enumerate() {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
+            assert_eq!(kind as usize, number, "each is listed once");
+        }
+    }
+
+    /// What older versions left in the queue is still sent.
+    #[test]
+    fn mail_that_was_queued_before_the_newer_fields_is_still_read() {
+        let stored = r#"{"kind":"verify_email","to":"ada@example.org","name":"Ada","locale":"en","url":"https://mana.test/"}"#;
+        let mail: Mail = serde_json::from_str(stored).unwrap();
+        assert_eq!(
+            render(&mail).unwrap().url.as_deref(),
+            Some("https://mana.test/")
+        );
+        assert_eq!(serde_json::to_string(&mail).unwrap(), stored);
+    }
+
+    #[test]
+    fn mail_of_every_kind_survives_the_queue() {
+        for kind in MailKind::ALL {
+            let mail = Mail::sample(kind, Locale::En, "Ada");
+            let stored = serde_json::to_string(&mail).unwrap();
+            let read: Mail = serde_json::from_str(&stored).unwrap();
+            assert_eq!(render(&read).unwrap().html, render(&mail).unwrap().html);
         }
     }
 }

@@ -4,7 +4,7 @@ use chrono::DateTime;
 use tower::ServiceExt;
 
 use super::*;
-use crate::mail::{Mail, MailKind, Mailer};
+use crate::mail::{Locale, Mail, MailKind, Mailer};
 
 const LINK: &str = "https://mana.test/api/auth/verify-email?token=a.b.c&callbackURL=x";
 
@@ -57,6 +57,34 @@ async fn list_shows_the_newest_mail_first() {
     assert!(newest < oldest);
     assert!(page.contains("ada@example.org"));
     assert!(page.contains("E-Mail bestätigen — Mana"));
+}
+
+/// S-43: with hostile values in all that people choose.
+#[tokio::test]
+async fn mails_of_every_kind_are_shown() {
+    let mailbox = Mailbox::new(|| DateTime::UNIX_EPOCH);
+    let mailer = Mailer::Mailbox(mailbox.clone());
+    for kind in MailKind::ALL {
+        let mail = Mail::sample(kind, Locale::De, "<script>alert(1)</script>\"'");
+        let sent = mailer.send(kind.as_str(), "noreply@mana.test", &mail);
+        sent.await.unwrap();
+    }
+    let get = async |path: String| {
+        let got = routes(mailbox.clone()).oneshot(request(Method::GET, &path));
+        let page = body(got.await.unwrap()).await;
+        assert!(!page.contains("<script"), "{path}: {page}");
+        page
+    };
+    let list = get("/dev/mail".to_owned()).await;
+    for mail in mailbox.list() {
+        let path = format!("/dev/mail/{}", mail.id);
+        assert!(list.contains(&format!("<a href=\"{path}\">{}</a>", mail.subject)));
+        let page = get(path.clone()).await;
+        assert!(page.contains(&format!("<h1>{}</h1>", mail.subject)));
+        assert!(page.contains("Hallo &#60;script&#62;"), "{page}");
+        assert_eq!(page.contains("<h2>Link</h2>"), mail.url.is_some());
+        assert_eq!(get(format!("{path}/html")).await, mail.html);
+    }
 }
 
 #[tokio::test]
