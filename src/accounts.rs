@@ -1,23 +1,21 @@
-//! What the doors share: making accounts, checking passwords, starting and ending sessions, proving
-//! addresses. No HTTP here; every door gives the same commands.
+//! What the doors share: making accounts and finding them, starting and ending sessions. No HTTP here; every door
+//! gives the same commands.
 
-use aggregates::session::{EndReason, Session, SessionCommand, SessionError};
+use aggregates::session::{EndReason, Session, SessionCommand, SessionError, SignInMethod};
 use aggregates::user::{User, UserCommand, UserError};
 use aggregates::{ClaimScope, EmailAddress, Role, UserId};
 use chrono::TimeDelta;
 use projections::sessions::SessionRow;
 use projections::users::UserRow;
-use serde::Serialize;
-use serde_json::{Map, Value};
-use url::form_urlencoded;
 
 use crate::app::App;
-use crate::crypto::jwt::{self, JwtError};
-use crate::crypto::password::{Overloaded, Password, PasswordHash, Verdict};
+use crate::crypto::password::{Overloaded, Password};
 use crate::crypto::tokens::{TokenHash, TokenKind, random_token};
-use crate::custody::{ONLY, kind};
+use crate::custody::{ONLY, Seen, kind};
 use crate::effects;
+use crate::guard::Refused;
 use crate::ids;
+use crate::links;
 use crate::mail::{Mail, MailKind};
 use crate::sessions::Live;
 use crate::signing::{Claims, LIFETIME_SECS};
@@ -32,8 +30,6 @@ const BRIEF_SESSION_DAYS: i64 = 1;
 const EXTEND_AFTER_DAYS: i64 = 1;
 /// Session tokens have this many characters of `[A-Za-z0-9]`.
 pub const TOKEN_LENGTH: usize = 32;
-/// A verification link is good for this long, in seconds.
-const VERIFICATION_SECS: i64 = 3600;
 
 /// Why an account or session operation did not happen.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +40,21 @@ pub enum AccountError {
     /// No such account, no password, or another password: never told apart.
     #[error("wrong address or password")]
     WrongCredentials,
+    /// Nothing is checked for a while: too many tries failed.
+    #[error("locked for {retry_after_secs} s")]
+    Locked {
+        /// Until tries are checked again, in seconds.
+        retry_after_secs: u64,
+    },
+    /// Too many tries at once.
+    #[error("too many tries")]
+    TooMany {
+        /// Until another try is worth it, in seconds.
+        retry_after_secs: u64,
+    },
+    /// The account has no password to check.
+    #[error("the account has no password")]
+    NoPassword,
     /// The password was right, the address is not proven yet.
     #[error("the address is not verified")]
     EmailNotVerified,
@@ -52,23 +63,46 @@ pub enum AccountError {
     Overloaded(#[from] Overloaded),
     /// The log or custody failed.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
     /// The account does not exist (any more).
     #[error("there is no such account")]
     NoAccount,
-    /// The proof is for another address.
+    /// The proof is for another address, or for a change that nobody waits for.
     #[error("the proof is for another address")]
     OtherEmail,
+    /// The token is not good: unknown, used, withdrawn or out of date.
+    #[error("the token is not good")]
+    InvalidToken,
 }
 
 impl From<RunError<UserError>> for AccountError {
     fn from(error: RunError<UserError>) -> Self {
         match error {
-            RunError::Store(StoreError::ClaimTaken(_)) => Self::EmailTaken,
-            RunError::Store(error) => Self::Store(error),
-            RunError::Refused(UserError::OtherEmail) => Self::OtherEmail,
+            RunError::Store(error) => error.into(),
+            RunError::Refused(UserError::OtherEmail | UserError::NoSuchChange) => Self::OtherEmail,
             RunError::Refused(UserError::NotRegistered) => Self::NoAccount,
             RunError::Refused(UserError::AlreadyRegistered) => Self::Store(StoreError::Conflict),
+        }
+    }
+}
+
+impl From<StoreError> for AccountError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::ClaimTaken(_) => Self::EmailTaken,
+            StoreError::TokenUsed => Self::InvalidToken,
+            StoreError::NoDataKey => Self::NoAccount,
+            error => Self::Store(error),
+        }
+    }
+}
+
+impl From<Refused> for AccountError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Locked { retry_after_secs } => Self::Locked { retry_after_secs },
+            Refused::TooMany { retry_after_secs } => Self::TooMany { retry_after_secs },
+            Refused::Store(error) => error.into(),
         }
     }
 }
@@ -90,6 +124,8 @@ impl From<crate::custody::CustodyError> for AccountError {
 pub struct Caller {
     /// Address and agent; sealed wherever they are kept.
     pub client: Client,
+    /// The network that the request is counted for; empty if unknown.
+    pub network: String,
     /// Echoed or made by us.
     pub request_id: String,
     /// W3C trace context, if the caller sent one.
@@ -185,11 +221,15 @@ pub async fn register(
     };
     let custody = app.store.custody();
     let mut context = context
+        .about(id.as_str())
         .with_new_data_key(id.as_str(), custody.new_data_key(id.as_str()))
         .with_secret(custody.put(kind::PASSWORD, id.as_str(), ONLY, hash.expose().as_bytes()))
-        .then(effects::credits_init(&id));
+        .then(effects::credits_init(id.as_str()));
     if let Some(callback) = verification.callback {
-        context = context.then(effects::mail(&id, &verification_mail(app, &row, callback)));
+        context = context.then(effects::mail(
+            id.as_str(),
+            &links::verification_mail(app, &row, callback),
+        ));
     }
     if let Some(Once {
         fingerprint,
@@ -219,21 +259,19 @@ pub async fn tell_account_exists(app: &App, email: &EmailAddress) -> Result<(), 
     let Some(user) = find_by_email(app, email).await? else {
         return Ok(());
     };
-    let mail = Mail::to(
-        MailKind::AccountExists,
-        &user.email,
-        &user.name,
-        user.locale.as_deref(),
-    );
-    Ok(effects::enqueue(
-        &app.pool,
-        app.store.custody(),
-        &effects::mail(&UserId::new(&user.id), &mail),
-    )
-    .await?)
+    if !links::may_mail(app, &user.email).await? {
+        return Ok(());
+    }
+    let mail = mail_to(MailKind::AccountExists, &user);
+    Ok(effects::enqueue(app, &effects::mail(&user.id, &mail)).await?)
 }
 
-/// The account of an address.
+/// A mail to a person, in their language.
+pub fn mail_to(kind: MailKind, user: &UserRow) -> Mail {
+    Mail::to(kind, &user.email, &user.name, user.locale.as_deref())
+}
+
+/// The account of an address. A former address that is still reserved belongs to nobody.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -249,68 +287,8 @@ pub async fn find_by_email(
     else {
         return Ok(None);
     };
-    Ok(projections::users::find(&app.pool, &owner).await?)
-}
-
-/// Checks a password. Unknown addresses and accounts without a password cost the same time as wrong ones.
-/// An old hash is replaced by a current one after a good check, never after a failed one (S-02).
-///
-/// # Errors
-/// `WrongCredentials` whatever the reason; an outage never looks like one.
-pub async fn check_password(
-    app: &App,
-    email: &EmailAddress,
-    password: Password,
-) -> Result<UserRow, AccountError> {
-    let user = find_by_email(app, email).await?;
-    let custody = app.store.custody();
-    let secret = match &user {
-        Some(user) => custody.read(kind::PASSWORD, &user.id, ONLY).await?,
-        None => None,
-    };
-    let stored = secret
-        .as_ref()
-        .map(|secret| PasswordHash::new(String::from_utf8_lossy(&secret.bytes).into_owned()));
-    match (
-        app.passwords.verify(password.clone(), stored).await?,
-        user,
-        secret,
-    ) {
-        (Verdict::Right, Some(user), _) => Ok(user),
-        (Verdict::RightButOutdated, Some(user), Some(secret)) => {
-            let fresh = app.passwords.hash(password).await?;
-            // Somebody who changed it meanwhile wins.
-            custody
-                .replace(
-                    kind::PASSWORD,
-                    &user.id,
-                    ONLY,
-                    secret.version,
-                    fresh.expose().as_bytes(),
-                )
-                .await?;
-            Ok(user)
-        }
-        _ => Err(AccountError::WrongCredentials),
-    }
-}
-
-/// Whether the person may sign in now; mails the verification link again where configured.
-///
-/// # Errors
-/// `EmailNotVerified` where verification is required and missing.
-pub async fn admit(
-    app: &App,
-    user: UserRow,
-    mail_again_to: Option<&str>,
-) -> Result<UserRow, AccountError> {
-    if app.config.require_email_verification && !user.email_verified {
-        if let Some(callback) = mail_again_to {
-            send_verification(app, &user, callback).await?;
-        }
-        return Err(AccountError::EmailNotVerified);
-    }
-    with_configured_role(app, user).await
+    let user = projections::users::find(&app.pool, &owner).await?;
+    Ok(user.filter(|user| user.email == email.as_str()))
 }
 
 /// A session that began just now.
@@ -321,6 +299,28 @@ pub struct Started {
     pub session: SessionRow,
 }
 
+/// How somebody has proved who they are.
+#[derive(Clone, Debug)]
+pub struct Proof {
+    /// By what.
+    pub method: SignInMethod,
+    /// The password that was checked: a session that would start after it was changed does not.
+    pub password: Option<Seen>,
+    /// Whether they come from a device that they had not come from before, and have come from others.
+    pub new_device: bool,
+}
+
+impl Proof {
+    /// By another means than a password.
+    pub fn by(method: SignInMethod) -> Self {
+        Self {
+            method,
+            password: None,
+            new_device: false,
+        }
+    }
+}
+
 /// Starts a session for somebody who has proved who they are. Always a new id and token (S-27).
 ///
 /// # Errors
@@ -329,6 +329,7 @@ pub async fn start_session(
     app: &App,
     user: &UserRow,
     remembered: bool,
+    proof: Proof,
     caller: &Caller,
 ) -> Result<Started, AccountError> {
     let now = app.clock.now();
@@ -353,22 +354,30 @@ pub async fn start_session(
     let command = SessionCommand::Start {
         user_id: UserId::new(&user.id),
         token_hash: session.token_hash.clone(),
+        method: proof.method,
         remembered,
         ip_address: session.ip_address.clone(),
         user_agent: session.user_agent.clone(),
         expires_at: session.expires_at,
         at: now,
     };
-    let context = caller
+    let mut context = caller
         .context(Actor::User(user.id.clone()))
         .in_session(id.as_str());
+    if let Some(seen) = proof.password {
+        context = context.if_unchanged(seen);
+    }
+    if proof.new_device {
+        context = links::tell_of_new_device(app, user, caller, context);
+    }
     match app
         .store
         .run::<Session>(id.as_str(), command, context)
         .await
     {
         Ok(_) => Ok(Started { token, session }),
-        Err(RunError::Store(StoreError::NoDataKey)) => Err(AccountError::NoAccount),
+        // The password was changed while it was checked: it is not the account's any more.
+        Err(RunError::Store(StoreError::CustodyChanged)) => Err(AccountError::WrongCredentials),
         Err(RunError::Store(error)) => Err(error.into()),
         Err(RunError::Refused(SessionError::AlreadyStarted | SessionError::NotLive)) => {
             Err(StoreError::Conflict.into())
@@ -445,135 +454,6 @@ pub async fn end_session(
     }
 }
 
-/// Queues a verification mail outside of any command: it may be asked for again and again.
-///
-/// # Errors
-/// When the mail cannot be queued.
-pub async fn send_verification(
-    app: &App,
-    user: &UserRow,
-    callback: &str,
-) -> Result<(), AccountError> {
-    let mail = verification_mail(app, user, callback);
-    Ok(effects::enqueue(
-        &app.pool,
-        app.store.custody(),
-        &effects::mail(&UserId::new(&user.id), &mail),
-    )
-    .await?)
-}
-
-#[derive(Serialize)]
-struct VerificationClaims<'a> {
-    email: &'a str,
-    #[serde(rename = "userId")]
-    user_id: &'a str,
-    iat: i64,
-    exp: i64,
-}
-
-fn verification_mail(app: &App, user: &UserRow, callback: &str) -> Mail {
-    let iat = app.clock.now().timestamp();
-    let claims = VerificationClaims {
-        email: &user.email,
-        user_id: &user.id,
-        iat,
-        exp: iat + VERIFICATION_SECS,
-    };
-    let token = jwt::sign_hs256(&claims, app.mail_secrets()[0].as_bytes());
-    let callback: String = form_urlencoded::byte_serialize(callback.as_bytes())
-        .collect::<String>()
-        .replace('+', "%20");
-    let locale = user.locale.as_deref();
-    Mail {
-        // Links start with what was configured, never with what a request says (S-42).
-        url: Some(format!(
-            "{}/api/auth/verify-email?token={token}&callbackURL={callback}",
-            app.config.base_url
-        )),
-        ..Mail::to(MailKind::VerifyEmail, &user.email, &user.name, locale)
-    }
-}
-
-/// Why a verification link leads nowhere.
-#[derive(Debug)]
-pub enum VerificationError {
-    /// Not ours, altered, or for another address.
-    Invalid,
-    /// Older than an hour.
-    Expired,
-    /// The account is gone.
-    UserNotFound,
-    /// Something else failed.
-    Account(AccountError),
-}
-
-impl<E: Into<AccountError>> From<E> for VerificationError {
-    fn from(error: E) -> Self {
-        Self::Account(error.into())
-    }
-}
-
-/// What a good verification link did.
-pub enum Verified {
-    /// The address was proven just now.
-    Now(UserRow),
-    /// It had been proven before.
-    Before,
-}
-
-/// Follows a verification link. It may be followed again while it is good: that changes nothing.
-///
-/// # Errors
-/// If the link is no good, or nothing could be written.
-pub async fn verify_email(
-    app: &App,
-    token: &str,
-    caller: &Caller,
-) -> Result<Verified, VerificationError> {
-    let claims = jwt::verify_hs256(token, app.mail_secrets(), app.clock.now().timestamp())
-        .map_err(|error| match error {
-            JwtError::Expired => VerificationError::Expired,
-            JwtError::Invalid | JwtError::Malformed => VerificationError::Invalid,
-        })?;
-    let text = |claims: &Map<String, Value>, name: &str| {
-        claims.get(name).and_then(Value::as_str).map(str::to_owned)
-    };
-    let email = text(&claims, "email")
-        .and_then(|email| EmailAddress::parse(&email).ok())
-        .ok_or(VerificationError::Invalid)?;
-    // A token that asks for something else is of another kind (S-28).
-    if claims.contains_key("requestType") || claims.contains_key("updateTo") {
-        return Err(VerificationError::Invalid);
-    }
-    let Some(user) = find_by_email(app, &email).await? else {
-        return Err(VerificationError::UserNotFound);
-    };
-    if text(&claims, "userId").is_some_and(|id| id != user.id) {
-        return Err(VerificationError::Invalid);
-    }
-    if user.email_verified {
-        return Ok(Verified::Before);
-    }
-    let context = caller.context_about(Actor::User(user.id.clone()), &user.id);
-    let command = UserCommand::VerifyEmail {
-        email,
-        at: app.clock.now(),
-    };
-    let done = app
-        .store
-        .run::<User>(&user.id, command, context)
-        .await
-        .map_err(AccountError::from)?;
-    if done.position.is_none() {
-        return Ok(Verified::Before);
-    }
-    let user = projections::users::find(&app.pool, &user.id)
-        .await?
-        .ok_or(VerificationError::UserNotFound)?;
-    Ok(Verified::Now(with_configured_role(app, user).await?))
-}
-
 fn configured_role(app: &App, email: &str, role: Role) -> Role {
     if app.config.admin_emails.iter().any(|admin| admin == email) {
         Role::Admin
@@ -583,7 +463,7 @@ fn configured_role(app: &App, email: &str, role: Role) -> Role {
 }
 
 /// Gives the role admin to an account whose address is configured for it, once the address counts.
-async fn with_configured_role(app: &App, user: UserRow) -> Result<UserRow, AccountError> {
+pub async fn with_configured_role(app: &App, user: UserRow) -> Result<UserRow, AccountError> {
     let counts = user.email_verified || !app.config.require_email_verification;
     if !counts
         || user.role != Role::User.as_str()

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::clock::Clock;
 use crate::config::{Config, SmtpTls as ConfiguredTls};
-use crate::crypto::aead::Key32;
+use crate::crypto::aead::{self, Key32};
 use crate::crypto::cookies::CookieSigner;
 use crate::crypto::key_ring::KeyRing;
 use crate::crypto::password::breach::BreachFilter;
@@ -24,7 +24,7 @@ use crate::sessions::Sessions;
 use crate::signing::Signing;
 use crate::store::claims::Claims;
 use crate::store::{Store, log};
-use crate::{effects, maintenance, telemetry};
+use crate::{effects, erasure, maintenance, telemetry};
 
 /// Passwords that may wait to be hashed, per thread; about two seconds of work.
 const HASH_QUEUE_PER_THREAD: usize = 32;
@@ -64,6 +64,11 @@ pub struct App {
 }
 
 impl App {
+    /// A hash of `parts` that nobody can guess who does not know the service's root secret.
+    pub fn keyed_hash(&self, parts: &[&str]) -> [u8; 32] {
+        aead::hmac_sha256(self.root.expose(), parts)
+    }
+
     /// The secrets that sign the links in mails; the first signs, all verify.
     pub fn mail_secrets(&self) -> &[Zeroizing<String>] {
         &self.mail_secrets
@@ -111,14 +116,19 @@ pub struct Parts {
 /// When a part cannot be made; the message says which.
 pub async fn start(config: Config, parts: Parts) -> anyhow::Result<(Arc<App>, Tasks)> {
     let (app, appender) = assemble(config, parts).await?;
+    // Whoever was erased stays erased, also after a restore, before anybody is answered.
+    erasure::replay(&app)
+        .await
+        .context("replaying the erasure ledger")?;
     let (pool, freshness) = (app.pool.clone(), app.store.freshness().clone());
+    let custody = app.store.custody().clone();
     let (stop, stopped) = watch::channel(false);
     let workers = vec![
         tokio::spawn(effects::work(app.clone(), stopped.clone())),
         tokio::spawn(maintenance::work(app.clone(), stopped)),
     ];
     let followers = vec![
-        tokio::spawn(log::follow(pool.clone(), freshness.clone())),
+        tokio::spawn(log::follow(pool.clone(), freshness.clone(), custody)),
         tokio::spawn(log::notify(pool, freshness)),
     ];
     Ok((
@@ -164,6 +174,10 @@ async fn assemble(config: Config, parts: Parts) -> anyhow::Result<(Arc<App>, Joi
         .service_secret(ROOT_ID)
         .await
         .context("opening the root secret")?;
+    custody
+        .ensure_data_key(effects::REQUESTS)
+        .await
+        .context("opening the key of queued requests")?;
     let node = crate::crypto::tokens::random_token(8);
     let (store, appender) = Store::start(pool.clone(), &database, custody, claims, node);
     let signing = Signing::open(pool.clone(), store.clone(), clock.clone())

@@ -31,6 +31,11 @@ impl Clock {
         }
     }
 
+    /// The time of a held clock; `None` if the machine's clock runs, and the database's may be used as well.
+    pub fn held_at(&self) -> Option<DateTime<Utc>> {
+        self.0.as_ref().map(|_| self.now())
+    }
+
     /// Moves a held clock; a system clock cannot be moved.
     pub fn advance(&self, by: TimeDelta) {
         if let Some(millis) = &self.0 {

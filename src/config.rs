@@ -88,6 +88,13 @@ pub struct Config {
     pub require_email_verification: bool,
     /// `MANA_AUTH_SEND_ON_SIGN_IN`: an unverified sign-in sends the verification mail again; default false.
     pub send_on_sign_in: bool,
+    /// `MANA_AUTH_CHANGE_EMAIL_CONFIRM`: a verified address has to agree before a new one is mailed (S-61); default
+    /// true.
+    pub change_email_confirm: bool,
+    /// `MANA_AUTH_DELETE_USER_CONFIRM`: accounts are deleted only by a mailed link; default false.
+    pub delete_user_confirm: bool,
+    /// `MAX_DAILY_SIGNUPS`: accounts that may be made in a day (UTC), 0 for any number; default 0.
+    pub max_daily_signups: u32,
     /// `MANA_AUTH_ADMIN_EMAILS`: lower-case addresses whose accounts have the role admin; default none.
     pub admin_emails: Vec<String>,
 
@@ -362,6 +369,9 @@ impl Config {
             register_enumeration_safe: reader.switch("REGISTER_ENUMERATION_SAFE", false),
             require_email_verification: reader.switch("MANA_AUTH_REQUIRE_EMAIL_VERIFICATION", true),
             send_on_sign_in: reader.switch("MANA_AUTH_SEND_ON_SIGN_IN", false),
+            change_email_confirm: reader.switch("MANA_AUTH_CHANGE_EMAIL_CONFIRM", true),
+            delete_user_confirm: reader.switch("MANA_AUTH_DELETE_USER_CONFIRM", false),
+            max_daily_signups: reader.number("MAX_DAILY_SIGNUPS", 0, 0..=u32::MAX),
             admin_emails: reader.list("MANA_AUTH_ADMIN_EMAILS", Vec::new(), values::email),
             smtp: groups::read_smtp(&mut reader, production),
             mail_from: reader.value(

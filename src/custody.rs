@@ -83,6 +83,23 @@ impl CustodyChange {
     }
 }
 
+/// Which version of a secret somebody saw.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// What it is.
+    pub kind: &'static str,
+    /// Whose.
+    pub owner: String,
+    /// Raised by each replacement.
+    pub version: i64,
+}
+
+impl Seen {
+    pub(crate) fn entry(&self) -> Value {
+        json!({"kind": self.kind, "owner": self.owner, "id": ONLY, "version": self.version})
+    }
+}
+
 /// A secret as read.
 pub struct Secret {
     /// Raised by each replacement.
@@ -183,6 +200,45 @@ impl Custody {
         .transpose()
     }
 
+    /// The holder of a claim, with a secret of theirs: what a sign-in asks first, in one round trip.
+    ///
+    /// # Errors
+    /// When the database does not answer or the row does not open. No claim and no secret are no errors.
+    pub async fn of_claim(
+        &self,
+        kind: &str,
+        scope: &str,
+        key_hash: &[u8],
+    ) -> Result<Option<(String, Option<Secret>)>, CustodyError> {
+        let row = sqlx::query(
+            "select c.owner, k.version, k.kek_id, k.format, k.nonce, k.ciphertext
+             from claims c left join custody k on k.kind = $1 and k.owner = c.owner and k.id = $2
+             where c.scope = $3 and c.key_hash = $4",
+        )
+        .bind(kind)
+        .bind(ONLY)
+        .bind(scope)
+        .bind(key_hash)
+        .fetch_optional(&self.pool)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let owner: String = row.try_get("owner")?;
+        let version: Option<i64> = row.try_get("version")?;
+        let secret = match version {
+            None => None,
+            Some(version) => {
+                let place = Place {
+                    kind,
+                    owner: &owner,
+                    id: ONLY,
+                };
+                let bytes = self.open(place, &row)?;
+                Some(Secret { version, bytes })
+            }
+        };
+        Ok(Some((owner, secret)))
+    }
+
     /// Replaces a secret if nobody else has since it was read: maintenance without an event, such as
     /// hashing a password anew with current parameters. Says whether it did.
     ///
@@ -219,6 +275,52 @@ impl Custody {
         let key = Key32::generate();
         let change = self.put(kind::DATA_KEY, subject, ONLY, key.expose());
         (Arc::new(key), change)
+    }
+
+    /// Makes the data key of a subject that is no person, once for all nodes.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn ensure_data_key(&self, subject: &str) -> Result<(), CustodyError> {
+        let place = Place {
+            kind: kind::DATA_KEY,
+            owner: subject,
+            id: ONLY,
+        };
+        self.insert_missing(place, Key32::generate().expose()).await
+    }
+
+    /// Destroys the data key of a subject and every other secret of theirs.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn destroy_all(
+        &self,
+        db: impl PgExecutor<'_>,
+        owner: &str,
+    ) -> Result<u64, sqlx::Error> {
+        let done = sqlx::query("delete from custody where owner = $1")
+            .bind(owner)
+            .execute(db)
+            .await?;
+        self.forget(owner);
+        Ok(done.rows_affected())
+    }
+
+    /// Drops the open data key of a subject from this node's memory.
+    pub fn forget(&self, subject: &str) {
+        self.data_keys.invalidate(subject);
+    }
+
+    /// Those of the given owners that still have a secret.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn owners_among(&self, owners: &[String]) -> Result<Vec<String>, sqlx::Error> {
+        sqlx::query_scalar("select distinct owner from custody where owner = any($1)")
+            .bind(owners)
+            .fetch_all(&self.pool)
+            .await
     }
 
     /// The data key of a subject, if it (still) has one.
@@ -340,29 +442,33 @@ impl Custody {
         {
             return Ok(Key32::from_bytes(bytes));
         }
-        let wrapped = self.ring.wrap(
-            Place {
-                kind: kind::SERVICE,
-                owner: SERVICE_OWNER,
-                id,
-            },
-            Key32::generate().expose(),
-        );
+        let place = Place {
+            kind: kind::SERVICE,
+            owner: SERVICE_OWNER,
+            id,
+        };
+        self.insert_missing(place, Key32::generate().expose())
+            .await?;
+        // Another node may have been first: what stands in the table is the secret.
+        Box::pin(self.service_secret(id)).await
+    }
+
+    async fn insert_missing(&self, place: Place<'_>, secret: &[u8]) -> Result<(), CustodyError> {
+        let wrapped = self.ring.wrap(place, secret);
         sqlx::query(
             "insert into custody (kind, owner, id, kek_id, format, nonce, ciphertext, event_position)
              values ($1, $2, $3, $4, $5, $6, $7, 0) on conflict do nothing",
         )
-        .bind(kind::SERVICE)
-        .bind(SERVICE_OWNER)
-        .bind(id)
+        .bind(place.kind)
+        .bind(place.owner)
+        .bind(place.id)
         .bind(wrapped.kek_id)
         .bind(wrapped.format)
         .bind(wrapped.nonce)
         .bind(wrapped.ciphertext)
         .execute(&self.pool)
         .await?;
-        // Another node may have been first: what stands in the table is the secret.
-        Box::pin(self.service_secret(id)).await
+        Ok(())
     }
 
     /// How many secrets there are.

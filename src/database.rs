@@ -144,7 +144,8 @@ const GRANTS: &str = "
     grant create on schema read to {role};
     grant select, insert on events, log_epochs to {role};
     grant select, insert, update on streams to {role};
-    grant select, insert, update, delete on claims, custody, effects, idempotency_keys, rate_limits to {role};
+    grant select, insert, update, delete on claims, custody, effects, idempotency_keys, rate_limits,
+        tokens, attempts, door_events to {role};
     do $$
     declare
         item record;

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aggregates::UserId;
 use chrono::{DateTime, Utc};
 use metrics::{counter, gauge};
 use secrecy::ExposeSecret as _;
@@ -16,8 +15,9 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::app::App;
-use crate::custody::Custody;
+use crate::erasure;
 use crate::ids;
+use crate::links::{self, MailRequest};
 use crate::mail::{Mail, MailError};
 use crate::store::{EffectDraft, StoreError, sealed};
 
@@ -25,6 +25,8 @@ use crate::store::{EffectDraft, StoreError, sealed};
 pub mod kind {
     /// Send a mail.
     pub const MAIL: &str = "mail";
+    /// Look an address up that somebody asked a mail for, and queue the mail if it has an account.
+    pub const MAIL_REQUEST: &str = "mail_request";
     /// Tell the credits service about a new person.
     pub const CREDITS_INIT: &str = "credits_init";
 }
@@ -42,8 +44,11 @@ const REFUSED_SECS: f64 = 24.0 * 3600.0;
 /// Other services have this long to answer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A mail as work to do.
-pub fn mail(subject: &UserId, mail: &Mail) -> EffectDraft {
+/// Under whose data key requests for mails wait: nobody's, since the door does not look the address up.
+pub const REQUESTS: &str = "service:requests";
+
+/// A mail as work to do, sealed under the data key of `subject`.
+pub fn mail(subject: &str, mail: &Mail) -> EffectDraft {
     draft(
         kind::MAIL,
         subject,
@@ -51,15 +56,21 @@ pub fn mail(subject: &UserId, mail: &Mail) -> EffectDraft {
     )
 }
 
-/// The first credits of a new person, as work to do.
-pub fn credits_init(user: &UserId) -> EffectDraft {
-    draft(kind::CREDITS_INIT, user, vec![])
+/// A request for a mail as work to do.
+pub fn mail_request(request: &MailRequest) -> EffectDraft {
+    let payload = serde_json::to_vec(request).expect("a request is plain JSON");
+    draft(kind::MAIL_REQUEST, REQUESTS, payload)
 }
 
-fn draft(kind: &'static str, subject: &UserId, payload: Vec<u8>) -> EffectDraft {
+/// The first credits of a new person, as work to do.
+pub fn credits_init(user_id: &str) -> EffectDraft {
+    draft(kind::CREDITS_INIT, user_id, vec![])
+}
+
+fn draft(kind: &'static str, subject: &str, payload: Vec<u8>) -> EffectDraft {
     EffectDraft {
         kind,
-        subject: subject.to_string(),
+        subject: subject.to_owned(),
         payload: Zeroizing::new(payload),
     }
 }
@@ -68,12 +79,10 @@ fn draft(kind: &'static str, subject: &UserId, payload: Vec<u8>) -> EffectDraft 
 ///
 /// # Errors
 /// When the database does not answer or the subject has no key.
-pub async fn enqueue(
-    pool: &PgPool,
-    custody: &Custody,
-    effect: &EffectDraft,
-) -> Result<(), StoreError> {
-    let key = custody
+pub async fn enqueue(app: &App, effect: &EffectDraft) -> Result<(), StoreError> {
+    let key = app
+        .store
+        .custody()
         .data_key(&effect.subject)
         .await?
         .ok_or(StoreError::NoDataKey)?;
@@ -89,8 +98,9 @@ pub async fn enqueue(
         .bind(effect.kind)
         .bind(&effect.subject)
         .bind(sealed)
-        .execute(pool)
+        .execute(&app.pool)
         .await?;
+    app.store.freshness().effect_queued();
     Ok(())
 }
 
@@ -117,7 +127,6 @@ enum Failure {
 
 /// Works the queue off until `stop` says so; then finishes what is in hand.
 pub async fn work(app: Arc<App>, mut stop: watch::Receiver<bool>) {
-    let mut written = app.store.freshness().written();
     while !*stop.borrow() {
         let taken = match take(&app.pool).await {
             Ok(taken) => taken,
@@ -136,7 +145,7 @@ pub async fn work(app: Arc<App>, mut stop: watch::Receiver<bool>) {
         }
         tokio::select! {
             _ = stop.changed() => {}
-            _ = written.changed() => {}
+            () = app.store.freshness().effects() => {}
             () = tokio::time::sleep(POLL) => {}
         }
     }
@@ -266,6 +275,12 @@ async fn attempt(app: &App, effect: &Effect) -> Result<(), Failure> {
                     MailError::Permanent(reason) => Failure::Permanent(reason),
                 })
         }
+        kind::MAIL_REQUEST => {
+            let request: MailRequest = serde_json::from_slice(&payload)
+                .map_err(|_| Failure::Permanent("is not a request".into()))?;
+            let done = Box::pin(links::answer_request(app, &request)).await;
+            done.map_err(|error| later(error.to_string()))
+        }
         kind::CREDITS_INIT => credits(app, effect).await,
         other => Err(Failure::Permanent(format!("unknown kind {other}"))),
     }
@@ -303,11 +318,7 @@ async fn settle(
 ) -> Result<(), sqlx::Error> {
     let (reason, pause) = match outcome {
         Ok(()) => {
-            sqlx::query("delete from effects where event_id = $1 and kind = $2")
-                .bind(effect.event_id)
-                .bind(&effect.kind)
-                .execute(pool)
-                .await?;
+            delete(pool, effect).await?;
             return Ok(());
         }
         Err(Failure::Temporary(reason)) => (
@@ -317,11 +328,7 @@ async fn settle(
         Err(Failure::Permanent(reason)) if effect.attempts > 1 => {
             // Kept a day after the first refusal, so that an operator sees it; then given up.
             tracing::error!(event_id = %effect.event_id, kind = effect.kind, reason, "an effect was given up");
-            sqlx::query("delete from effects where event_id = $1 and kind = $2")
-                .bind(effect.event_id)
-                .bind(&effect.kind)
-                .execute(pool)
-                .await?;
+            delete(pool, effect).await?;
             return Ok(());
         }
         Err(Failure::Permanent(reason)) => (reason, REFUSED_SECS),
@@ -336,5 +343,17 @@ async fn settle(
     .bind(pause)
     .execute(pool)
     .await?;
+    Ok(())
+}
+
+async fn delete(pool: &PgPool, effect: &Effect) -> Result<(), sqlx::Error> {
+    sqlx::query("delete from effects where event_id = $1 and kind = $2")
+        .bind(effect.event_id)
+        .bind(&effect.kind)
+        .execute(pool)
+        .await?;
+    if erasure::is_farewell(&effect.subject) {
+        erasure::forget_farewell(pool, &effect.subject).await?;
+    }
     Ok(())
 }

@@ -96,11 +96,13 @@ pub enum MailKind {
     DeleteAccount,
     /// Tells that the account is gone. Carries no link.
     AccountDeleted,
+    /// Tells after a sign-in that the password is on lists of breached ones (S-06). Carries no link.
+    BreachedPassword,
 }
 
 impl MailKind {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::VerifyEmail,
         Self::AccountExists,
         Self::ResetPassword,
@@ -110,6 +112,7 @@ impl MailKind {
         Self::NewDevice,
         Self::DeleteAccount,
         Self::AccountDeleted,
+        Self::BreachedPassword,
     ];
 
     /// The name used in stored rows, metrics and JSON.
@@ -124,6 +127,7 @@ impl MailKind {
             Self::NewDevice => "new_device",
             Self::DeleteAccount => "delete_account",
             Self::AccountDeleted => "account_deleted",
+            Self::BreachedPassword => "breached_password",
         }
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use aggregates::user::{User, UserCommand};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -14,7 +15,11 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::store::{idempotency, log};
+use crate::config::Config;
+use crate::crypto::tokens::TokenKind;
+use crate::links::FormerEmail;
+use crate::store::{Actor, Context, Done, RunError, idempotency, log};
+use crate::{door_log, erasure, guard, tokens};
 
 /// How often the head is written down: what a restore loses is known to a second.
 const HEAD_EVERY: Duration = Duration::from_secs(1);
@@ -39,7 +44,7 @@ pub async fn work(app: Arc<App>, mut stop: watch::Receiver<bool>) {
             Err(error) => tracing::debug!(error = %error, "cannot read the head of the log"),
         }
         if last_chores.is_none_or(|at| at.elapsed() >= CHORES_EVERY) {
-            if let Err(error) = chores(&app.pool).await {
+            if let Err(error) = chores(&app).await {
                 tracing::warn!(error = %error, "chores failed; they are tried again in a minute");
             }
             last_chores = Some(Instant::now());
@@ -51,7 +56,8 @@ pub async fn work(app: Arc<App>, mut stop: watch::Receiver<bool>) {
     }
 }
 
-async fn chores(pool: &PgPool) -> Result<(), sqlx::Error> {
+async fn chores(app: &App) -> anyhow::Result<()> {
+    let pool = &app.pool;
     let made: i32 = sqlx::query_scalar("select ensure_event_partitions()")
         .fetch_one(pool)
         .await?;
@@ -62,6 +68,34 @@ async fn chores(pool: &PgPool) -> Result<(), sqlx::Error> {
     sqlx::query("delete from rate_limits where allowed_at < clock_timestamp() - interval '1 day'")
         .execute(pool)
         .await?;
+    guard::forget_old(app).await?;
+    door_log::forget_old(app).await?;
+    release_former_addresses(app).await?;
+    tokens::forget_overdue(pool, TokenKind::RevertEmail, app.clock.now()).await?;
+    erasure::give_up_farewells(pool).await?;
+    erasure::resume(app).await
+}
+
+/// Gives addresses free that nobody has gone back to in time. The token that would have led back goes last, so a
+/// crash in between repeats the command, which then changes nothing.
+async fn release_former_addresses(app: &App) -> anyhow::Result<()> {
+    let (pool, custody, now) = (&app.pool, app.store.custody(), app.clock.now());
+    for token in tokens::overdue(pool, custody, TokenKind::RevertEmail, now).await? {
+        if let Some((email, left_at)) = FormerEmail::of(&token) {
+            let command = UserCommand::ReleaseFormerEmail {
+                email,
+                left_at,
+                at: now,
+            };
+            let context = Context::of(Actor::System);
+            match app.store.run(&token.user_id, command, context).await {
+                // A closed account has nothing left to release.
+                Ok(Done::<User> { .. }) | Err(RunError::Refused(_)) => {}
+                Err(RunError::Store(error)) => return Err(error.into()),
+            }
+        }
+        tokens::spend(pool, &token).await?;
+    }
     Ok(())
 }
 
@@ -162,7 +196,12 @@ impl LogHead {
 
 /// Where the head of this database's log is written down. Each database has a file of its own, so that
 /// one folder may serve several.
-pub fn head_file(config: &crate::config::Config) -> PathBuf {
+pub fn head_file(config: &Config) -> PathBuf {
+    database_file(config, "log-head", "json")
+}
+
+/// A file beside the data that is about one database.
+pub fn database_file(config: &Config, what: &str, ending: &str) -> PathBuf {
     use secrecy::ExposeSecret as _;
     let place = match &config.database_url {
         None => "private".to_owned(),
@@ -182,5 +221,5 @@ pub fn head_file(config: &crate::config::Config) -> PathBuf {
             crate::crypto::hex::encode(&Sha256::digest(place.as_bytes())[..8])
         }
     };
-    config.data_dir.join(format!("log-head.{place}.json"))
+    config.data_dir.join(format!("{what}.{place}.{ending}"))
 }

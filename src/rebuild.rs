@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use projections::{Changes, Projection, Row, RowChange};
+use projections::{Changes, OwnedDelete, Projection, Recorded, Row, RowChange};
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
@@ -18,7 +18,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 use tokio::task::JoinHandle;
 
 use crate::store::Store;
-use crate::store::log;
+use crate::store::log::{self, Opened};
 
 /// Positions read at a time: a page is opened and folded while the next ones are read.
 const PAGE: i64 = 5_000;
@@ -180,6 +180,10 @@ struct Fold {
     store: Store,
     model: &'static Projection,
     rows: HashMap<String, Cells>,
+    /// Place of the column that says whose a row is, where rows of one owner end together.
+    owner_column: Option<usize>,
+    /// Keys of their rows by owner; some may be gone already.
+    owned: HashMap<String, Vec<String>>,
     position: i64,
     /// Keys whose rows the table does not show as they are here.
     unwritten: HashSet<String>,
@@ -191,6 +195,10 @@ impl Fold {
             store: store.clone(),
             model,
             rows: HashMap::new(),
+            owner_column: model
+                .owner
+                .and_then(|owner| model.columns.iter().position(|&column| column == owner)),
+            owned: HashMap::new(),
             position: 0,
             unwritten: HashSet::new(),
         }
@@ -217,8 +225,9 @@ impl Fold {
         while read < total || !pages.is_empty() {
             while read < total && pages.len() < ahead {
                 let until = (read + PAGE).min(total);
+                let (streams, with_metadata) = (self.model.streams, self.model.reads_client);
                 let rows =
-                    log::of_streams(&mut *connection, self.model.streams, read, until).await?;
+                    log::of_streams(&mut *connection, streams, with_metadata, read, until).await?;
                 let (store, model, keys) = (self.store.clone(), self.model, keys.clone());
                 let page = tokio::task::spawn_blocking(move || {
                     Ok(changes(model, &store.open_sent(&rows, &keys)?))
@@ -227,9 +236,7 @@ impl Fold {
                 read = until;
             }
             if let Some((until, page)) = pages.pop_front() {
-                for (key, change) in page.await?? {
-                    self.apply(key, change);
-                }
+                self.apply_all(page.await??);
                 self.position = until;
                 progress(Progress { done: until, total });
             }
@@ -246,18 +253,46 @@ impl Fold {
             };
             rows.retain(|row| self.model.streams.contains(&row.aggregate_type.as_str()));
             let events = self.store.open(rows).await?;
-            for (key, change) in changes(self.model, &events) {
-                self.unwritten.insert(key.clone());
-                self.apply(key, change);
-            }
+            let touched = self.apply_all(changes(self.model, &events));
+            self.unwritten.extend(touched);
             self.position = last;
         }
         Ok(())
     }
 
+    /// Folds a page; gives back the keys of rows that it touched.
+    fn apply_all(&mut self, page: Page) -> Vec<String> {
+        let mut touched = Vec::new();
+        for OwnedDelete { owner, except, .. } in page.owned {
+            let Some(keys) = self.owned.get_mut(owner.as_str()) else {
+                continue;
+            };
+            let (kept, gone): (Vec<String>, Vec<String>) = std::mem::take(keys)
+                .into_iter()
+                .partition(|key| Some(key) == except.as_ref());
+            *keys = kept;
+            for key in gone {
+                self.rows.remove(&key);
+                touched.push(key);
+            }
+        }
+        for (key, change) in page.rows {
+            self.apply(key.clone(), change);
+            touched.push(key);
+        }
+        touched
+    }
+
     fn apply(&mut self, key: String, change: CellChange) {
         match change {
             CellChange::Put(cells) => {
+                if let Some(column) = self.owner_column
+                    && let Some(owner) = &cells[column]
+                    && !self.rows.contains_key(&key)
+                {
+                    let keys = self.owned.entry(owner.to_string()).or_default();
+                    keys.push(key.clone());
+                }
                 self.rows.insert(key, cells);
             }
             CellChange::Patch(patch) => {
@@ -293,19 +328,31 @@ impl Fold {
     }
 }
 
+/// What a page of events changes: rows of an owner that end together come first.
+struct Page {
+    owned: Vec<OwnedDelete>,
+    rows: Vec<(String, CellChange)>,
+}
+
 /// The changes of a page of events, the last one per row.
-fn changes(
-    model: &Projection,
-    events: &[(String, projections::AnyEvent)],
-) -> Vec<(String, CellChange)> {
+fn changes(model: &Projection, events: &[Opened]) -> Page {
     let mut changes = Changes::default();
-    for (id, event) in events {
-        (model.apply)(id, event, &mut changes);
+    for opened in events {
+        let recorded = Recorded {
+            stream_id: &opened.stream_id,
+            event_id: opened.event_id,
+            client: opened.client.as_ref(),
+            event: &opened.event,
+        };
+        (model.apply)(recorded, &mut changes);
     }
-    changes
-        .into_rows()
-        .map(|(_, key, change)| (key, cells(model, change)))
-        .collect()
+    Page {
+        owned: changes.take_owned(),
+        rows: changes
+            .into_rows()
+            .map(|(_, key, change)| (key, cells(model, change)))
+            .collect(),
+    }
 }
 
 fn cells(model: &Projection, change: RowChange) -> CellChange {

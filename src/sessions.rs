@@ -1,6 +1,6 @@
 //! Live sessions by token: the hottest read. Remembered per node, invalidated by the log (I-9).
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use aggregates::session::Session;
@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use cqrs_es::Aggregate as _;
 use metrics::counter;
 use moka::sync::Cache;
-use projections::sessions::SessionRow;
+use projections::sessions::{Key, SessionRow};
 use projections::users::UserRow;
 use sqlx::PgPool;
 
@@ -34,6 +34,8 @@ pub struct Live {
     seen: i64,
     /// The last access token, the key that signed it, and when.
     jwt: Mutex<Option<(String, String, DateTime<Utc>)>>,
+    /// What clients see of both, around the token: that is not kept.
+    shown: OnceLock<(String, String)>,
 }
 
 impl Live {
@@ -44,7 +46,13 @@ impl Live {
             user,
             seen,
             jwt: Mutex::new(None),
+            shown: OnceLock::new(),
         }
+    }
+
+    /// What clients see of session and person, before and after the token, made by `show` on first need.
+    pub fn shown(&self, show: impl FnOnce() -> (String, String)) -> &(String, String) {
+        self.shown.get_or_init(show)
     }
 
     /// An access token for this session, signed by the key `kid`: a young one again, else a new one from
@@ -111,6 +119,22 @@ impl Sessions {
         Ok(live.filter(|live| live.session.expires_at > now))
     }
 
+    /// The live session with an id, always read afresh.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn find_by_id(
+        &self,
+        id: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Arc<Live>>, sqlx::Error> {
+        let seen = self.freshness.applied();
+        let found = projections::sessions::with_user(&self.pool, Key::Id(id)).await?;
+        Ok(found
+            .filter(|(session, _)| session.expires_at > now)
+            .map(|(session, user)| Arc::new(Live::new(session, user, seen))))
+    }
+
     fn is_current(&self, live: &Live) -> bool {
         self.freshness.is_trusted()
             && self
@@ -125,7 +149,8 @@ impl Sessions {
         counter!("session_cache_misses_total").increment(1);
         // Taken before the query: what is written meanwhile outdates the answer.
         let seen = self.freshness.applied();
-        let found = projections::sessions::with_user(&self.pool, &hash.to_hex()).await?;
+        let key = Key::TokenHash(&hash.to_hex());
+        let found = projections::sessions::with_user(&self.pool, key).await?;
         let Some((session, user)) = found else {
             self.remembered.invalidate(hash.as_bytes());
             return Ok(None);

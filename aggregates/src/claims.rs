@@ -24,4 +24,6 @@ pub enum ClaimChange {
     Take(ClaimScope, String),
     /// The stream no longer holds the value.
     Release(ClaimScope, String),
+    /// The stream holds nothing any more, of whatever scope.
+    ReleaseAll,
 }

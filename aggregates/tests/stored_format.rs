@@ -5,22 +5,26 @@
 
 #![cfg(test)]
 
+mod shapes;
+
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::fs;
 use std::path::PathBuf;
 
 use aggregates::log::LogEvent;
-use aggregates::session::{EndReason, SessionEvent};
+use aggregates::session::{EndReason, SessionEvent, SignInMethod};
 use aggregates::signing_keys::SigningKeysEvent;
-use aggregates::user::{Change, UserEvent};
-use aggregates::{EmailAddress, Personal, Role, Tier, UserId};
-use chrono::{DateTime, TimeDelta, Utc};
+use aggregates::user::{ErasureReason, PasswordCause, UserEvent};
+use aggregates::{Role, Tier};
 use cqrs_es::DomainEvent;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use shapes::at;
+use shapes::session::session_events;
+use shapes::user::user_events;
 
-/// Names the variants of an event; it does not compile when one is missing.
+/// Names the variants of an event or a choice; it does not compile when one is missing.
 macro_rules! variants {
     ($event:ident: $($variant:ident),+) => {
         (
@@ -30,151 +34,6 @@ macro_rules! variants {
             vec![$(stringify!($variant)),+],
         )
     };
-}
-
-fn at(minutes: i64) -> DateTime<Utc> {
-    DateTime::UNIX_EPOCH
-        + TimeDelta::days(20_000)
-        + TimeDelta::minutes(minutes)
-        + TimeDelta::milliseconds(7)
-}
-
-fn about_ada<T>(value: T) -> Personal<T> {
-    Personal::about("u0000000000000000000000000000001", value)
-}
-
-/// Text that JSON has to escape, and that is not ASCII.
-fn name() -> Personal<String> {
-    about_ada("Ada \"Countess\" Lovelace, Gräfin\n👩‍💻".to_owned())
-}
-
-fn email() -> Personal<EmailAddress> {
-    about_ada(EmailAddress::parse("ada@example.com").unwrap())
-}
-
-/// A value whose subject was erased, as the store gives it back.
-fn erased<T: DeserializeOwned>() -> Personal<T> {
-    let json = r#"{"$personal":{"subject":"u0000000000000000000000000000001","erased":true}}"#;
-    serde_json::from_str(json).unwrap()
-}
-
-/// Every shape that a user's events can have, with what tells it from the others of its type.
-fn user_events() -> Vec<(&'static str, UserEvent)> {
-    let profile = |name, image, locale| UserEvent::ProfileChanged {
-        name,
-        image,
-        locale,
-        at: at(3),
-    };
-    vec![
-        (
-            "",
-            UserEvent::Registered {
-                email: email(),
-                name: name(),
-                image: Some(about_ada("https://example.com/ada.png".to_owned())),
-                locale: Some(about_ada("de".to_owned())),
-                role: Role::Admin,
-                tier: Tier::Founder,
-                at: at(0),
-            },
-        ),
-        (
-            ".least",
-            UserEvent::Registered {
-                email: email(),
-                name: about_ada(String::new()),
-                image: None,
-                locale: None,
-                role: Role::default(),
-                tier: Tier::default(),
-                at: at(0),
-            },
-        ),
-        (
-            ".erased",
-            UserEvent::Registered {
-                email: erased(),
-                name: erased(),
-                image: Some(erased()),
-                locale: Some(erased()),
-                role: Role::User,
-                tier: Tier::Public,
-                at: at(0),
-            },
-        ),
-        ("", UserEvent::EmailVerified { at: at(1) }),
-        ("", UserEvent::PasswordSet { at: at(2) }),
-        (
-            "",
-            profile(
-                Some(name()),
-                Change::Set(about_ada("https://example.com/king.png".to_owned())),
-                Change::Set(about_ada("en-GB".to_owned())),
-            ),
-        ),
-        (".removed", profile(None, Change::Removed, Change::Removed)),
-        (".kept", profile(Some(name()), Change::Kept, Change::Kept)),
-        (
-            ".erased",
-            profile(Some(erased()), Change::Set(erased()), Change::Kept),
-        ),
-        (
-            "",
-            UserEvent::RoleChanged {
-                role: Role::Service,
-                at: at(4),
-            },
-        ),
-        (
-            "",
-            UserEvent::TierChanged {
-                tier: Tier::Beta,
-                at: at(5),
-            },
-        ),
-    ]
-}
-
-fn session_events() -> Vec<(&'static str, SessionEvent)> {
-    let ended = |reason| SessionEvent::Ended { reason, at: at(8) };
-    vec![
-        (
-            "",
-            SessionEvent::Started {
-                user_id: UserId::new("u0000000000000000000000000000001"),
-                token_hash: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
-                    .to_owned(),
-                remembered: true,
-                ip_address: about_ada("2001:db8::1".to_owned()),
-                user_agent: about_ada("Mozilla/5.0 (\"quoted\")".to_owned()),
-                expires_at: at(6) + TimeDelta::days(7),
-                at: at(6),
-            },
-        ),
-        (
-            ".erased",
-            SessionEvent::Started {
-                user_id: UserId::new("u0000000000000000000000000000001"),
-                token_hash: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
-                    .to_owned(),
-                remembered: false,
-                ip_address: erased(),
-                user_agent: erased(),
-                expires_at: at(6) + TimeDelta::days(1),
-                at: at(6),
-            },
-        ),
-        (
-            "",
-            SessionEvent::Extended {
-                expires_at: at(7) + TimeDelta::days(7),
-                at: at(7),
-            },
-        ),
-        (".signed_out", ended(EndReason::SignedOut)),
-        (".revoked", ended(EndReason::Revoked)),
-    ]
 }
 
 fn signing_keys_events() -> Vec<(&'static str, SigningKeysEvent)> {
@@ -242,12 +101,17 @@ where
     files
 }
 
-fn check_variants<E: Debug>(
-    (name, all): (impl Fn(&E) -> &'static str, Vec<&'static str>),
-    events: &[(&str, E)],
+/// Checks that every variant is shown by one of the events that have a file.
+fn check_variants<'a, T: 'a>(
+    (name, all): (impl Fn(&T) -> &'static str, Vec<&'static str>),
+    shown: impl Iterator<Item = &'a T>,
 ) {
-    let shown: BTreeSet<&str> = events.iter().map(|(_, event)| name(event)).collect();
+    let shown: BTreeSet<&str> = shown.map(name).collect();
     assert_eq!(shown, all.into_iter().collect(), "every variant has a file");
+}
+
+fn events<'a, E>(shapes: &'a [(&str, E)]) -> impl Iterator<Item = &'a E> {
+    shapes.iter().map(|(_, event)| event)
 }
 
 #[test]
@@ -271,18 +135,68 @@ fn every_stored_shape_is_written_and_read_as_ever() {
 #[test]
 fn every_event_type_has_a_golden_file() {
     check_variants(
-        variants!(UserEvent: Registered, EmailVerified, PasswordSet, ProfileChanged, RoleChanged, TierChanged),
-        &user_events(),
+        variants!(
+            UserEvent: Registered, EmailVerified, PasswordSet, EmailChangeRequested, EmailChanged,
+            EmailChangeReverted, FormerEmailReleased, SessionsEnded, LockedOut, ErasureRequested, ProfileChanged,
+            RoleChanged, TierChanged
+        ),
+        events(&user_events()),
     );
     check_variants(
         variants!(SessionEvent: Started, Extended, Ended),
-        &session_events(),
+        events(&session_events()),
     );
     check_variants(
         variants!(SigningKeysEvent: Published, Revoked),
-        &signing_keys_events(),
+        events(&signing_keys_events()),
     );
-    check_variants(variants!(LogEvent: LogRestored), &log_events());
+    check_variants(variants!(LogEvent: LogRestored), events(&log_events()));
+}
+
+#[test]
+fn every_reason_has_a_golden_file_in_each_event_that_has_one() {
+    let (users, sessions) = (user_events(), session_events());
+    let reasons =
+        || variants!(EndReason: SignedOut, Revoked, PasswordChanged, PasswordReset, EmailChanged);
+    check_variants(
+        reasons(),
+        events(&users).filter_map(|event| match event {
+            UserEvent::SessionsEnded { reason, .. } => Some(reason),
+            _ => None,
+        }),
+    );
+    check_variants(
+        reasons(),
+        events(&sessions).filter_map(|event| match event {
+            SessionEvent::Ended {
+                user_id: Some(_),
+                reason,
+                ..
+            } => Some(reason),
+            _ => None,
+        }),
+    );
+    check_variants(
+        variants!(SignInMethod: Password, SignUp, EmailLink, Session),
+        events(&sessions).filter_map(|event| match event {
+            SessionEvent::Started { method, .. } => Some(method),
+            _ => None,
+        }),
+    );
+    check_variants(
+        variants!(PasswordCause: SignUp, Change, Reset),
+        events(&users).filter_map(|event| match event {
+            UserEvent::PasswordSet { cause, .. } => Some(cause),
+            _ => None,
+        }),
+    );
+    check_variants(
+        variants!(ErasureReason: OwnRequest),
+        events(&users).filter_map(|event| match event {
+            UserEvent::ErasureRequested { reason, .. } => Some(reason),
+            _ => None,
+        }),
+    );
 }
 
 /// The texts of choices are stored too.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use aggregates::session::{Session, SessionCommand};
+use aggregates::session::{Session, SessionCommand, SignInMethod};
 use aggregates::user::{User, UserCommand};
 use aggregates::{EmailAddress, Role, Tier};
 use chrono::TimeDelta;
@@ -257,6 +257,7 @@ async fn register(app: Arc<App>, n: usize) -> anyhow::Result<Stream> {
     let command = SessionCommand::Start {
         user_id: user.clone(),
         token_hash: TokenHash::of(TokenKind::Session, &random_token(32)).to_hex(),
+        method: SignInMethod::Password,
         remembered: true,
         ip_address: client.ip_address.clone(),
         user_agent: client.user_agent.clone(),

@@ -19,10 +19,25 @@ pub enum RowChange {
     Delete,
 }
 
-/// Changes by model and key; the last write per key wins.
+/// The end of all rows that somebody owns, but one.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OwnedDelete {
+    /// Which model.
+    #[serde(skip)]
+    pub model: &'static str,
+    /// Value of the model's owner column.
+    pub owner: String,
+    /// Key of the row that stays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub except: Option<String>,
+}
+
+/// Changes by model and key; the last write per key wins. What `delete_owned` says comes before all of them:
+/// rows that were put earlier are taken out of the changes by it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Changes {
     models: BTreeMap<&'static str, BTreeMap<String, RowChange>>,
+    owned: Vec<OwnedDelete>,
 }
 
 impl Changes {
@@ -55,12 +70,33 @@ impl Changes {
         self.model(model).insert(id.to_owned(), RowChange::Delete);
     }
 
-    /// Whether nothing changes.
-    pub fn is_empty(&self) -> bool {
-        self.models.is_empty()
+    /// Removes every row of a model whose column `column` is `owner`, but the one with the key `except`.
+    pub fn delete_owned(
+        &mut self,
+        model: &'static str,
+        column: &str,
+        owner: &str,
+        except: Option<&str>,
+    ) {
+        for (key, change) in self.model(model) {
+            let is_theirs = matches!(change, RowChange::Put(row) if row.get(column).and_then(Value::as_str) == Some(owner));
+            if is_theirs && except != Some(key) {
+                *change = RowChange::Delete;
+            }
+        }
+        self.owned.push(OwnedDelete {
+            model,
+            owner: owner.to_owned(),
+            except: except.map(str::to_owned),
+        });
     }
 
-    /// Every change: model, key, change.
+    /// What `delete_owned` said, in order; to be done before the changes of single rows.
+    pub fn take_owned(&mut self) -> Vec<OwnedDelete> {
+        std::mem::take(&mut self.owned)
+    }
+
+    /// Every change of a single row: model, key, change.
     pub fn into_rows(self) -> impl Iterator<Item = (&'static str, String, RowChange)> {
         self.models.into_iter().flat_map(|(model, rows)| {
             rows.into_iter()
@@ -115,6 +151,37 @@ mod tests {
                     RowChange::Patch(row(json!({"name": "c", "tier": "beta"})))
                 ),
             ]
+        );
+    }
+
+    #[test]
+    fn owned_rows_end_where_they_stand_in_the_order_of_events() {
+        let row_of = |id: &str, owner: &str| json!({"id": id, "owner": owner});
+        let mut changes = Changes::default();
+        for id in ["early", "kept"] {
+            changes.put("sessions", id, &row_of(id, "u1"));
+        }
+        changes.put("sessions", "foreign", &row_of("foreign", "u2"));
+        changes.delete_owned("sessions", "owner", "u1", Some("kept"));
+        changes.put("sessions", "late", &row_of("late", "u1"));
+        let owned = changes.take_owned();
+        assert_eq!(
+            serde_json::to_value(&owned).unwrap(),
+            json!([{"owner": "u1", "except": "kept"}])
+        );
+        let rows: Vec<_> = changes
+            .into_rows()
+            .map(|(_, key, change)| (key, change == RowChange::Delete))
+            .collect();
+        assert_eq!(
+            rows,
+            [
+                ("early", true),
+                ("foreign", false),
+                ("kept", false),
+                ("late", false)
+            ]
+            .map(|(key, gone)| (key.to_owned(), gone))
         );
     }
 

@@ -4,15 +4,23 @@
 //! fold, so both give the same rows. Nothing here appends events or calls a command.
 
 pub mod changes;
+pub mod devices;
+pub mod erasures;
+pub mod security_events;
 pub mod sessions;
 pub mod signing_keys;
 pub mod users;
+
+use std::fmt;
 
 use aggregates::log::LogEvent;
 use aggregates::session::SessionEvent;
 use aggregates::signing_keys::SigningKeysEvent;
 use aggregates::user::UserEvent;
-pub use changes::{Changes, Row, RowChange};
+use serde::{Deserialize, Serialize};
+use sqlx::types::Uuid;
+
+pub use changes::{Changes, OwnedDelete, Row, RowChange};
 
 /// An event of any stream, with its personal data open where its subject still has a key.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +59,34 @@ impl From<LogEvent> for AnyEvent {
     }
 }
 
+/// Where a request came from. Personal data: sealed in metadata, never logged.
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Client {
+    /// Address, empty if unknown.
+    pub ip_address: String,
+    /// `User-Agent`, empty if unknown.
+    pub user_agent: String,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Client(***)")
+    }
+}
+
+/// An event in its place, as a fold sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Recorded<'a> {
+    /// Id of the stream.
+    pub stream_id: &'a str,
+    /// Id of the event.
+    pub event_id: Uuid,
+    /// Who caused it from where, if that was recorded and its subject was not erased.
+    pub client: Option<&'a Client>,
+    /// What happened.
+    pub event: &'a AnyEvent,
+}
+
 /// A read model: its table is `read.<name>`, its key column `id`.
 pub struct Projection {
     /// Name of the model and its table.
@@ -61,8 +97,12 @@ pub struct Projection {
     pub streams: &'static [&'static str],
     /// Columns of the table, in the order of a row.
     pub columns: &'static [&'static str],
-    /// The fold: what one event of a stream (`id`, `event`) changes.
-    pub apply: fn(id: &str, event: &AnyEvent, changes: &mut Changes),
+    /// The column that says whose a row is, where rows end together.
+    pub owner: Option<&'static str>,
+    /// Whether the fold reads `Recorded::client`.
+    pub reads_client: bool,
+    /// The fold: what one event changes.
+    pub apply: fn(recorded: Recorded<'_>, changes: &mut Changes),
 }
 
 /// Every read model. All of them are inline: written in the transaction of the append, because
@@ -71,15 +111,40 @@ pub const ALL: &[Projection] = &[
     users::PROJECTION,
     sessions::PROJECTION,
     signing_keys::PROJECTION,
+    security_events::PROJECTION,
+    devices::PROJECTION,
+    erasures::PROJECTION,
 ];
 
+/// Whose a row of a model is, where rows of one owner end together.
+pub fn owner_of<'a>(model: &str, row: &'a Row) -> Option<&'a str> {
+    let projection = ALL.iter().find(|projection| projection.name == model)?;
+    row.get(projection.owner?)?.as_str()
+}
+
 /// The changes of one command's events to all inline models.
-pub fn changes<'a>(id: &str, events: impl IntoIterator<Item = &'a AnyEvent>) -> Changes {
+pub fn changes<'a>(events: impl IntoIterator<Item = Recorded<'a>>) -> Changes {
     let mut changes = Changes::default();
-    for event in events {
+    for recorded in events {
         for projection in ALL {
-            (projection.apply)(id, event, &mut changes);
+            (projection.apply)(recorded, &mut changes);
         }
     }
     changes
+}
+
+/// The row changes of events of one stream that nobody's client caused, for tests of folds.
+#[cfg(test)]
+fn rows_of(model: &str, stream_id: &str, events: &[AnyEvent]) -> Vec<(String, RowChange)> {
+    let recorded = events.iter().map(|event| Recorded {
+        stream_id,
+        event_id: Uuid::nil(),
+        client: None,
+        event,
+    });
+    changes(recorded)
+        .into_rows()
+        .filter(|(name, ..)| *name == model)
+        .map(|(_, key, change)| (key, change))
+        .collect()
 }

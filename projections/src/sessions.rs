@@ -1,19 +1,20 @@
 //! `sessions`: live sessions by the hash of their token.
 
 use aggregates::session::SessionEvent;
+use aggregates::user::UserEvent;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sqlx::{FromRow, PgPool, Row as _};
 
 use crate::users::UserRow;
-use crate::{AnyEvent, Changes, Projection};
+use crate::{AnyEvent, Changes, Projection, Recorded};
 
 /// The model.
 pub const PROJECTION: Projection = Projection {
     name: "sessions",
-    version: 1,
-    streams: &["session"],
+    version: 2,
+    streams: &["session", "user"],
     columns: &[
         "id",
         "token_hash",
@@ -25,6 +26,8 @@ pub const PROJECTION: Projection = Projection {
         "updated_at",
         "expires_at",
     ],
+    owner: Some(OWNER),
+    reads_client: false,
     apply,
 };
 
@@ -52,15 +55,44 @@ pub struct SessionRow {
 }
 
 const NAME: &str = "sessions";
+const OWNER: &str = "user_id";
 
-fn apply(id: &str, event: &AnyEvent, changes: &mut Changes) {
-    let AnyEvent::Session(event) = event else {
-        return;
-    };
+fn apply(recorded: Recorded<'_>, changes: &mut Changes) {
+    match recorded.event {
+        AnyEvent::Session(event) => apply_session(recorded.stream_id, event, changes),
+        AnyEvent::User(event) => apply_user(recorded.stream_id, event, changes),
+        AnyEvent::SigningKeys(_) | AnyEvent::Log(_) => {}
+    }
+}
+
+/// What befalls a person can end all of their sessions at once.
+fn apply_user(user_id: &str, event: &UserEvent, changes: &mut Changes) {
+    match event {
+        UserEvent::SessionsEnded { except, .. } => {
+            let except = except.as_ref().map(|id| id.as_str());
+            changes.delete_owned(NAME, OWNER, user_id, except);
+        }
+        UserEvent::ErasureRequested { .. } => changes.delete_owned(NAME, OWNER, user_id, None),
+        UserEvent::Registered { .. }
+        | UserEvent::EmailVerified { .. }
+        | UserEvent::PasswordSet { .. }
+        | UserEvent::EmailChangeRequested { .. }
+        | UserEvent::EmailChanged { .. }
+        | UserEvent::EmailChangeReverted { .. }
+        | UserEvent::FormerEmailReleased { .. }
+        | UserEvent::LockedOut { .. }
+        | UserEvent::ProfileChanged { .. }
+        | UserEvent::RoleChanged { .. }
+        | UserEvent::TierChanged { .. } => {}
+    }
+}
+
+fn apply_session(id: &str, event: &SessionEvent, changes: &mut Changes) {
     match event {
         SessionEvent::Started {
             user_id,
             token_hash,
+            method: _,
             remembered,
             ip_address,
             user_agent,
@@ -95,23 +127,36 @@ fn apply(id: &str, event: &AnyEvent, changes: &mut Changes) {
     }
 }
 
-/// The session of a token and its person, expired or not.
+/// How a session is found.
+#[derive(Clone, Copy)]
+pub enum Key<'a> {
+    /// By the hash of its token, lower-case hex.
+    TokenHash(&'a str),
+    /// By its id.
+    Id(&'a str),
+}
+
+/// A session and its person, expired or not.
 ///
 /// # Errors
 /// When the database does not answer.
 pub async fn with_user(
     pool: &PgPool,
-    token_hash: &str,
+    key: Key<'_>,
 ) -> Result<Option<(SessionRow, UserRow)>, sqlx::Error> {
-    let row = sqlx::query(
+    let (column, value) = match key {
+        Key::TokenHash(hash) => ("token_hash", hash),
+        Key::Id(id) => ("id", id),
+    };
+    let row = sqlx::query(&format!(
         "select s.id, s.token_hash, s.user_id, s.remembered, s.ip_address, s.user_agent,
                 s.created_at, s.updated_at, s.expires_at,
                 u.email, u.email_verified, u.name, u.image, u.locale, u.role, u.tier,
                 u.created_at as user_created_at, u.updated_at as user_updated_at
          from read.sessions s join read.users u on u.id = s.user_id
-         where s.token_hash = $1",
-    )
-    .bind(token_hash)
+         where s.{column} = $1",
+    ))
+    .bind(value)
     .fetch_optional(pool)
     .await?;
     let Some(row) = row else { return Ok(None) };
@@ -167,7 +212,7 @@ pub async fn find(pool: &PgPool, id: &str) -> Result<Option<SessionRow>, sqlx::E
 
 #[cfg(test)]
 mod tests {
-    use aggregates::session::EndReason;
+    use aggregates::session::{EndReason, SignInMethod};
     use aggregates::{Personal, UserId};
     use chrono::TimeDelta;
 
@@ -178,6 +223,7 @@ mod tests {
         AnyEvent::Session(SessionEvent::Started {
             user_id: UserId::new("u1"),
             token_hash: "00".into(),
+            method: SignInMethod::Password,
             remembered: true,
             ip_address: Personal::about("u1", "192.0.2.1".into()),
             user_agent: Personal::about("u1", "x".into()),
@@ -189,13 +235,12 @@ mod tests {
     #[test]
     fn an_ended_session_leaves_no_row() {
         let ended = AnyEvent::Session(SessionEvent::Ended {
+            user_id: None,
             reason: EndReason::Revoked,
             at: DateTime::UNIX_EPOCH,
         });
-        let changes: Vec<_> = crate::changes("s1", &[started(), ended])
-            .into_rows()
-            .collect();
-        assert_eq!(changes, vec![("sessions", "s1".into(), RowChange::Delete)]);
+        let changes = crate::rows_of(NAME, "s1", &[started(), ended]);
+        assert_eq!(changes, vec![("s1".into(), RowChange::Delete)]);
     }
 
     #[test]
@@ -205,10 +250,8 @@ mod tests {
             expires_at: until,
             at: DateTime::UNIX_EPOCH + TimeDelta::days(2),
         });
-        let changes: Vec<_> = crate::changes("s1", &[started(), extended])
-            .into_rows()
-            .collect();
-        let [("sessions", _, RowChange::Put(row))] = changes.as_slice() else {
+        let changes = crate::rows_of(NAME, "s1", &[started(), extended]);
+        let [(_, RowChange::Put(row))] = changes.as_slice() else {
             panic!("{changes:?}")
         };
         let row: SessionRow = serde_json::from_value(row.clone().into()).unwrap();

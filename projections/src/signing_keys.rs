@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sqlx::PgPool;
 
-use crate::{AnyEvent, Changes, Projection};
+use crate::{AnyEvent, Changes, Projection, Recorded};
 
 /// The model.
 pub const PROJECTION: Projection = Projection {
@@ -20,6 +20,8 @@ pub const PROJECTION: Projection = Projection {
         "created_at",
         "revoked_at",
     ],
+    owner: None,
+    reads_client: false,
     apply,
 };
 
@@ -40,8 +42,8 @@ pub struct SigningKeyRow {
 
 const NAME: &str = "signing_keys";
 
-fn apply(_: &str, event: &AnyEvent, changes: &mut Changes) {
-    let AnyEvent::SigningKeys(event) = event else {
+fn apply(recorded: Recorded<'_>, changes: &mut Changes) {
+    let AnyEvent::SigningKeys(event) = recorded.event else {
         return;
     };
     match event {

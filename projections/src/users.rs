@@ -5,14 +5,15 @@ use aggregates::user::{Change, UserEvent};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sqlx::{PgExecutor, PgPool};
+use sqlx::{FromRow as _, PgExecutor, PgPool};
 
-use crate::{AnyEvent, Changes, Projection};
+use crate::devices::Known;
+use crate::{AnyEvent, Changes, Projection, Recorded};
 
 /// The model.
 pub const PROJECTION: Projection = Projection {
     name: "users",
-    version: 1,
+    version: 2,
     streams: &["user"],
     columns: &[
         "id",
@@ -26,6 +27,8 @@ pub const PROJECTION: Projection = Projection {
         "created_at",
         "updated_at",
     ],
+    owner: None,
+    reads_client: false,
     apply,
 };
 
@@ -56,8 +59,11 @@ pub struct UserRow {
 
 const NAME: &str = "users";
 
-fn apply(id: &str, event: &AnyEvent, changes: &mut Changes) {
-    let AnyEvent::User(event) = event else { return };
+fn apply(recorded: Recorded<'_>, changes: &mut Changes) {
+    let AnyEvent::User(event) = recorded.event else {
+        return;
+    };
+    let id = recorded.stream_id;
     match event {
         UserEvent::Registered {
             email,
@@ -91,7 +97,20 @@ fn apply(id: &str, event: &AnyEvent, changes: &mut Changes) {
             id,
             json!({"id": id, "email_verified": true, "updated_at": at}),
         ),
-        UserEvent::PasswordSet { .. } => {}
+        UserEvent::EmailChanged { to, at, .. } | UserEvent::EmailChangeReverted { to, at, .. } => {
+            let Some(email) = to.get() else { return };
+            changes.patch(
+                NAME,
+                id,
+                json!({"id": id, "email": email, "updated_at": at}),
+            );
+        }
+        UserEvent::ErasureRequested { .. } => changes.delete(NAME, id),
+        UserEvent::PasswordSet { .. }
+        | UserEvent::EmailChangeRequested { .. }
+        | UserEvent::FormerEmailReleased { .. }
+        | UserEvent::SessionsEnded { .. }
+        | UserEvent::LockedOut { .. } => {}
         UserEvent::ProfileChanged {
             name,
             image,
@@ -137,6 +156,32 @@ pub async fn find(pool: &PgPool, id: &str) -> Result<Option<UserRow>, sqlx::Erro
     .await
 }
 
+/// The person with this id, and what is known of the device that they seem to use: in one round trip, for
+/// sign-ins.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn with_device(
+    pool: &PgPool,
+    id: &str,
+    device: &str,
+    since: DateTime<Utc>,
+) -> Result<Option<(UserRow, Known)>, sqlx::Error> {
+    let row = sqlx::query(
+        "select id, email, email_verified, name, image, locale, role, tier, created_at, updated_at,
+                exists (select from read.devices d where d.id = $2 and d.last_sign_in_at >= $3) as this_one,
+                exists (select from read.devices d where d.user_id = $1) as any
+         from read.users where id = $1",
+    )
+    .bind(id)
+    .bind(device)
+    .bind(since)
+    .fetch_optional(pool)
+    .await?;
+    row.map(|row| Ok((UserRow::from_row(&row)?, Known::from_row(&row)?)))
+        .transpose()
+}
+
 /// Those of the given ids that belong to somebody.
 ///
 /// # Errors
@@ -161,6 +206,17 @@ pub async fn addresses_after(
         .bind(id)
         .bind(limit)
         .fetch_all(db)
+        .await
+}
+
+/// How many of the people that there are registered at a time or later.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn made_since(pool: &PgPool, time: DateTime<Utc>) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("select count(*) from read.users where created_at >= $1")
+        .bind(time)
+        .fetch_one(pool)
         .await
 }
 

@@ -303,11 +303,6 @@ async fn broken(store: &Store, rows: Vec<StoredRow>) -> anyhow::Result<Vec<Strin
         keys = Ok(found);
     }
     let keys = keys?;
-    for row in &rows {
-        if let Err(error) = row.client(&keys) {
-            problems.push(format!("event at {}: {error}", row.position));
-        }
-    }
     if store.open_with(rows.clone(), &keys).is_err() {
         for row in rows {
             if let Err(error) = store.open_with(vec![row], &keys) {

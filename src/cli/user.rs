@@ -20,6 +20,7 @@ use crate::accounts::{self, NewAccount, Verification};
 use crate::app::App;
 use crate::config::Config;
 use crate::crypto::password::Password;
+use crate::guard;
 use crate::http::limits;
 use crate::store::{Actor, Context};
 
@@ -56,12 +57,12 @@ pub enum Command {
         #[arg(value_parser = tier)]
         tier: Tier,
     },
-    /// Let somebody try again who was locked out by rate limits
+    /// Let somebody try again who was locked out by wrong passwords or rate limits
     #[command(long_about = "\
-Let somebody try again who was locked out by rate limits.
+Let somebody try again who was locked out by wrong passwords or rate limits.
 
-Requests are counted by client address, not by account, so this forgets the counters of everybody; they fill again
-with the next requests. It makes sure that the account exists and changes nothing about it.")]
+Wrong passwords are counted by account, and those of this account are forgotten. Requests are counted by client
+address, so their counters are forgotten for everybody; they fill again with the next requests.")]
     Unlock(Who),
     /// List an account's sessions, newest first
     Sessions {
@@ -145,6 +146,7 @@ async fn carry_out(command: Command, app: &App) -> anyhow::Result<()> {
         }
         Command::Unlock(who) => {
             let user = find(app, &who).await?;
+            guard::clear(app, &user).await?;
             let counters = limits::clear(&app.pool).await?;
             said(
                 &user,

@@ -23,7 +23,7 @@ pub enum Kind {
 }
 
 /// Every name there is; what is not here is refused.
-pub const SETTINGS: [(&str, Kind); 44] = [
+pub const SETTINGS: [(&str, Kind); 47] = [
     ("AUTH_ERROR_SHAPE", Kind::One),
     ("BASE_URL", Kind::One),
     ("BETTER_AUTH_SECRET", Kind::Secret),
@@ -36,10 +36,12 @@ pub const SETTINGS: [(&str, Kind); 44] = [
     ("JWT_ISSUER", Kind::One),
     ("MANA_AUTH_ADMIN_EMAILS", Kind::List),
     ("MANA_AUTH_BREACHED_PASSWORDS", Kind::One),
+    ("MANA_AUTH_CHANGE_EMAIL_CONFIRM", Kind::One),
     ("MANA_AUTH_CONFIG", Kind::One),
     ("MANA_AUTH_COOKIE_PREFIX", Kind::One),
     ("MANA_AUTH_DATABASE_POOL", Kind::One),
     ("MANA_AUTH_DATA_DIR", Kind::One),
+    ("MANA_AUTH_DELETE_USER_CONFIRM", Kind::One),
     ("MANA_AUTH_HASH_ITERATIONS", Kind::One),
     ("MANA_AUTH_HASH_MEMORY_KIB", Kind::One),
     ("MANA_AUTH_HASH_PARALLELISM", Kind::One),
@@ -59,6 +61,7 @@ pub const SETTINGS: [(&str, Kind); 44] = [
     ("MANA_CREDITS_URL", Kind::One),
     ("MANA_SERVICE_KEY", Kind::Secret),
     ("MANA_SUBSCRIPTIONS_URL", Kind::One),
+    ("MAX_DAILY_SIGNUPS", Kind::One),
     ("NODE_ENV", Kind::One),
     ("PORT", Kind::One),
     ("REGISTER_ENUMERATION_SAFE", Kind::One),

@@ -47,17 +47,27 @@ pub enum TokenKind {
     Challenge,
     /// Lets a program act for a person.
     ApiKey,
+    /// Confirms that an account is to be deleted.
+    DeleteAccount,
+    /// Takes a change of address back.
+    RevertEmail,
+    /// Ends all sessions of a person.
+    EndSessions,
 }
 
 impl TokenKind {
-    /// Part of every stored hash: changing one invalidates all tokens of that kind.
-    fn label(self) -> &'static str {
+    /// Part of every stored hash, and the kind's name in the database: changing one invalidates all tokens of
+    /// that kind.
+    pub fn label(self) -> &'static str {
         match self {
             Self::Session => "session",
             Self::PasswordReset => "password-reset",
             Self::MagicLink => "magic-link",
             Self::Challenge => "challenge",
             Self::ApiKey => "api-key",
+            Self::DeleteAccount => "delete-account",
+            Self::RevertEmail => "revert-email",
+            Self::EndSessions => "end-sessions",
         }
     }
 }
@@ -99,12 +109,15 @@ mod tests {
 
     use super::*;
 
-    const KINDS: [TokenKind; 5] = [
+    const KINDS: [TokenKind; 8] = [
         TokenKind::Session,
         TokenKind::PasswordReset,
         TokenKind::MagicLink,
         TokenKind::Challenge,
         TokenKind::ApiKey,
+        TokenKind::DeleteAccount,
+        TokenKind::RevertEmail,
+        TokenKind::EndSessions,
     ];
 
     #[test]

@@ -12,66 +12,65 @@
 //! | GET | `/jwks` | the keys that verify it |
 //! | GET | `/ok`, `/error` | |
 
-use std::sync::Arc;
-
 use aggregates::EmailAddress;
-use aggregates::session::EndReason;
-use axum::extract::Request;
+use aggregates::session::{EndReason, SignInMethod};
+use axum::Json;
 use axum::http::{HeaderValue, Method, header};
-use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
 use projections::users::UserRow;
 use serde_json::{Value, json};
 
+use super::doors::{Checks, Door};
 use super::error::Problem;
 use super::limits;
 use super::request::{BodyTypes, Fields};
 use super::web::{
-    Call, Presented, Web, expose, forget_written, redirect, replay, session_and_user, set_header,
-    user_json, with_error, with_session, without_session_cookies,
+    Call, Presented, as_json, expose, iso, redirect, replay, set_header, user_json, who_am_i,
+    with_error, with_session, without_session_cookies,
 };
-use crate::accounts::{
-    self, AccountError, NewAccount, Once, Started, Verification, VerificationError, Verified,
-};
+use crate::accounts::{self, AccountError, NewAccount, Once, Proof, Started, Verification};
+use crate::app::App;
 use crate::crypto::password::Password;
+use crate::crypto::password::rules::{self, Weakness};
 use crate::ids;
-use crate::store::idempotency::Outcome;
-use crate::store::{Actor, StoreError};
+use crate::links::{self, Followed, ProofError, Wanted};
+use crate::store::idempotency::{Fingerprint, Outcome};
+use crate::store::{Actor, StoreError, forget_written};
+use crate::{effects, sign_in, signups};
 
 /// Passwords have 8 to 128 UTF-16 units, as clients count them.
 const PASSWORD_UNITS: std::ops::RangeInclusive<usize> = 8..=128;
 /// Where a verification link leads when nobody says.
 const DEFAULT_CALLBACK: &str = "/";
 
-/// The routes.
-pub fn routes(_: &Arc<Web>) -> Router<Arc<Web>> {
-    Router::new()
-        .route("/sign-up/email", post(sign_up))
-        .route("/sign-in/email", post(sign_in))
-        .route("/sign-out", post(sign_out))
-        .route("/get-session", get(get_session).post(post_session))
-        .route("/send-verification-email", post(send_verification_email))
-        .route("/verify-email", get(verify_email))
-        .route("/token", get(token))
-        .route("/jwks", get(jwks))
-        .route("/ok", get(async || Json(json!({"ok": true}))))
-        .route("/error", get(error_page))
-        .layer(from_fn(no_head))
+/// The doors.
+pub fn doors() -> Vec<Door> {
+    let get_door = |path, handler| Door::open(Method::GET, path, handler);
+    let post_door = |path, handler| Door::open(Method::POST, path, handler);
+    vec![
+        post_door("/sign-up/email", post(sign_up)).limited(limits::SIGN_UP),
+        post_door("/sign-in/email", post(sign_in))
+            .limited(limits::SIGN_IN)
+            .checking(Checks::Password),
+        post_door("/sign-out", post(sign_out)),
+        get_door("/get-session", get(get_session)),
+        post_door("/get-session", post(post_session)),
+        post_door("/send-verification-email", post(send_verification_email))
+            .limited(limits::VERIFICATION_MAIL),
+        get_door("/verify-email", get(verify_email)),
+        get_door("/token", get(token)),
+        get_door("/jwks", get(jwks)),
+        get_door("/ok", get(async |_: Call| Json(json!({"ok": true})))),
+        get_door("/error", get(error_page)),
+    ]
 }
 
-/// The wire knows no HEAD; the router would answer it like GET.
-async fn no_head(request: Request, next: Next) -> Response {
-    if request.method() == Method::HEAD {
-        axum::http::StatusCode::NOT_FOUND.into_response()
-    } else {
-        next.run(request).await
-    }
-}
-
-/// Checks a new password's length and takes it.
-pub fn new_password(text: String) -> Result<Password, Problem> {
+/// Checks a new password by the rules for those (S-06, S-08) and takes it.
+///
+/// # Errors
+/// If it is too short, too long, too much like the account's own data, or known to have been breached.
+pub fn new_password(app: &App, text: String, email: &str, name: &str) -> Result<Password, Problem> {
     let units = text.encode_utf16().count();
     if units < *PASSWORD_UNITS.start() {
         return Err(Problem::PasswordTooShort);
@@ -79,7 +78,30 @@ pub fn new_password(text: String) -> Result<Password, Problem> {
     if units > *PASSWORD_UNITS.end() {
         return Err(Problem::PasswordTooLong);
     }
+    rules::check_new(&text, email, name, app.breached.as_ref()).map_err(
+        |weakness| match weakness {
+            Weakness::SimilarToAccount => Problem::PasswordTooSimilar,
+            Weakness::Breached => Problem::PasswordBreached,
+        },
+    )?;
     Password::new(text).map_err(|_| Problem::PasswordTooLong)
+}
+
+/// Refuses a sign-up when as many accounts as may be were made today, whatever the address.
+///
+/// # Errors
+/// If so.
+pub async fn check_signups(app: &App) -> Result<(), Problem> {
+    match signups::status(app).await? {
+        Some(status) if status.remaining() == 0 => {
+            let wait = (status.resets_at - app.clock.now()).num_seconds().max(1);
+            Err(Problem::SignupLimitReached {
+                resets_at: iso(status.resets_at),
+                retry_after_secs: wait.unsigned_abs(),
+            })
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Takes a password that somebody claims to know: only the maximum is checked.
@@ -92,7 +114,6 @@ pub fn known_password(text: String) -> Result<Password, Problem> {
 
 async fn sign_up(call: Call) -> Result<Response, Problem> {
     let app = call.app();
-    limits::SIGN_UP.take(app, call.address).await?;
     let mut fields = call.fields(BodyTypes::JsonOrForm, true)?;
     let name = fields.text("name");
     let email = fields.email("email");
@@ -117,7 +138,8 @@ async fn sign_up(call: Call) -> Result<Response, Problem> {
         return Err(Problem::FieldNotAllowed("role"));
     }
     let email = email.ok_or(Problem::InvalidEmail)?;
-    let password = new_password(password)?;
+    check_signups(app).await?;
+    let password = new_password(app, password, email.as_str(), &name)?;
 
     let fingerprint = call.idempotency("/api/auth/sign-up/email")?;
     let verify_first = app.config.require_email_verification;
@@ -126,9 +148,9 @@ async fn sign_up(call: Call) -> Result<Response, Problem> {
         Some(Some(outcome)) => Ok(Some(replay(outcome))),
         // The first answer held a session token: whoever still knows the password gets another one.
         Some(None) => {
-            let user = accounts::check_password(app, &email, password.clone()).await?;
-            let user = accounts::admit(app, user, None).await?;
-            signed_up(&call, user, remember).await.map(Some)
+            let (user, proof) =
+                sign_in::with_password(app, &email, password.clone(), None, &call.caller).await?;
+            signed_up(&call, user, remember, proof).await.map(Some)
         }
     };
     if let Some(answer) = again().await? {
@@ -142,7 +164,7 @@ async fn sign_up(call: Call) -> Result<Response, Problem> {
         locale: locale.clone(),
     };
     let keep: fn(&UserRow) -> Option<Outcome> = if verify_first {
-        |user| Some(outcome(&json!({"token": null, "user": user_json(user)})))
+        |user| Some(outcome(user))
     } else {
         |_| None
     };
@@ -153,24 +175,27 @@ async fn sign_up(call: Call) -> Result<Response, Problem> {
             outcome: keep,
         }),
     };
-    let context = call.caller.context(Actor::Anonymous);
-    let registered = accounts::register(app, account, context, verification).await;
-    if lost_to_another(&registered)
+    let context = call.caller.context_about(Actor::Anonymous, "");
+    let done = accounts::register(app, account, context, verification).await;
+    if lost_to_another(&done)
         && let Some(answer) = again().await?
     {
         return Ok(answer);
     }
-    match registered {
+    match done {
         Ok(user) if verify_first => {
             // A taken address writes nothing, and that is not to be seen (S-22).
             forget_written();
-            Ok(Json(json!({"token": null, "user": user_json(&user)})).into_response())
+            Ok(Json(registered(&user)).into_response())
         }
-        Ok(user) => signed_up(&call, user, remember).await,
+        Ok(user) => {
+            let proof = Proof::by(SignInMethod::SignUp);
+            signed_up(&call, user, remember, proof).await
+        }
         // Whether an address has an account is its owner's business: they get a mail (S-24).
         Err(AccountError::EmailTaken) if verify_first => {
-            accounts::tell_account_exists(app, &email).await?;
-            Ok(Json(json!({"token": null, "user": user_json(&invented(app, &email, name, image, locale))})).into_response())
+            let user = invented(app, &email, name, image, locale);
+            signed_up_in_pretence(&call, &email, &user, fingerprint).await
         }
         Err(error) => Err(error.into()),
     }
@@ -185,16 +210,51 @@ pub fn lost_to_another(registered: &Result<UserRow, AccountError>) -> bool {
     )
 }
 
-fn outcome(body: &Value) -> Outcome {
+/// The body of an answer to whoever has to prove their address first.
+pub fn registered(user: &UserRow) -> Value {
+    json!({"token": null, "user": user_json(user)})
+}
+
+/// The same answer, for a repetition.
+pub fn outcome(user: &UserRow) -> Outcome {
     Outcome {
         status: 200,
-        body: body.to_string().into_bytes(),
+        body: registered(user).to_string().into_bytes(),
     }
 }
 
-async fn signed_up(call: &Call, user: UserRow, remember: bool) -> Result<Response, Problem> {
+/// Answers for a taken address as if the account of `user` had been made, now and when the request is repeated; its
+/// owner gets a mail (S-22, S-24).
+///
+/// # Errors
+/// When it cannot be written.
+pub async fn signed_up_in_pretence(
+    call: &Call,
+    email: &EmailAddress,
+    user: &UserRow,
+    fingerprint: Option<Fingerprint>,
+) -> Result<Response, Problem> {
+    let app = call.app();
+    accounts::tell_account_exists(app, email).await?;
+    if let Some(fingerprint) = fingerprint {
+        let kept = fingerprint.with(effects::REQUESTS, Some(outcome(user)));
+        if !kept.keep(&app.pool, app.store.custody()).await?
+            && let Some(Some(first)) = call.repeated(Some(fingerprint)).await?
+        {
+            return Ok(replay(first));
+        }
+    }
+    Ok(Json(registered(user)).into_response())
+}
+
+async fn signed_up(
+    call: &Call,
+    user: UserRow,
+    remember: bool,
+    proof: Proof,
+) -> Result<Response, Problem> {
     let Started { token, .. } =
-        accounts::start_session(call.app(), &user, remember, &call.caller).await?;
+        accounts::start_session(call.app(), &user, remember, proof, &call.caller).await?;
     let body = Json(json!({"token": token, "user": user_json(&user)})).into_response();
     Ok(with_session(body, call, &token, remember))
 }
@@ -224,7 +284,6 @@ pub fn invented(
 
 async fn sign_in(call: Call) -> Result<Response, Problem> {
     let app = call.app();
-    limits::SIGN_IN.take(app, call.address).await?;
     let mut fields = call.fields(BodyTypes::JsonOrForm, false)?;
     let email = fields.text("email");
     let password = fields.text("password");
@@ -235,14 +294,15 @@ async fn sign_in(call: Call) -> Result<Response, Problem> {
     let email = EmailAddress::parse(&email).map_err(|_| Problem::InvalidEmail)?;
     let password = known_password(password)?;
 
-    let user = accounts::check_password(app, &email, password).await?;
     let target = callback.as_deref().filter(|url| !url.is_empty());
     let mail_again = app
         .config
         .send_on_sign_in
         .then_some(target.unwrap_or(DEFAULT_CALLBACK));
-    let user = accounts::admit(app, user, mail_again).await?;
-    let Started { token, .. } = accounts::start_session(app, &user, remember, &call.caller).await?;
+    let (user, proof) =
+        sign_in::with_password(app, &email, password, mail_again, &call.caller).await?;
+    let Started { token, .. } =
+        accounts::start_session(app, &user, remember, proof, &call.caller).await?;
 
     let mut body = json!({"redirect": target.is_some(), "token": token, "user": user_json(&user)});
     if let Some(url) = &callback {
@@ -260,7 +320,10 @@ async fn sign_in(call: Call) -> Result<Response, Problem> {
 async fn sign_out(call: Call) -> Result<Response, Problem> {
     call.fields(BodyTypes::Json, false)?;
     if let Presented::Live(session) = call.session().await? {
-        let context = call.caller.context(Call::actor(Some(&session)));
+        let user_id = &session.live.user.id;
+        let context = call
+            .caller
+            .context_about(Actor::User(user_id.clone()), user_id);
         accounts::end_session(
             call.app(),
             &session.live.session.id,
@@ -282,9 +345,7 @@ async fn get_session(call: Call) -> Result<Response, Problem> {
         Presented::Live(session) => {
             let jwt = accounts::access_token(call.app(), &session.live).await?;
             let extended = call.extend(&session).await?;
-            let row = extended.as_ref().unwrap_or(&session.live.session);
-            let body = session_and_user(row, &session.token, &session.live.user);
-            let mut response = Json(body).into_response();
+            let mut response = who_am_i(&session, extended.as_ref());
             set_header(&mut response, "set-auth-jwt", &jwt);
             expose(&mut response, "set-auth-jwt");
             if extended.is_some() {
@@ -318,7 +379,6 @@ async fn post_session(call: Call) -> Result<Response, Problem> {
 
 async fn send_verification_email(call: Call) -> Result<Response, Problem> {
     let app = call.app();
-    limits::VERIFICATION_MAIL.take(app, call.address).await?;
     let mut fields = call.fields(BodyTypes::Json, false)?;
     let email = fields.email("email");
     let callback = fields
@@ -327,7 +387,7 @@ async fn send_verification_email(call: Call) -> Result<Response, Problem> {
     fields.done()?;
     let email = email.ok_or(Problem::InvalidEmail)?;
     let callback = callback.as_deref().unwrap_or(DEFAULT_CALLBACK);
-    let user = match call.session().await? {
+    match call.session().await? {
         Presented::Live(session) => {
             if session.live.user.email != email.as_str() {
                 return Err(Problem::EmailMismatch);
@@ -335,16 +395,11 @@ async fn send_verification_email(call: Call) -> Result<Response, Problem> {
             if session.live.user.email_verified {
                 return Err(Problem::EmailAlreadyVerified);
             }
-            Some(session.live.user.clone())
         }
-        // Unknown and verified addresses get the same answer and no mail.
-        Presented::Nothing | Presented::Over => accounts::find_by_email(app, &email)
-            .await?
-            .filter(|user| !user.email_verified),
-    };
-    if let Some(user) = user {
-        accounts::send_verification(app, &user, callback).await?;
+        Presented::Nothing | Presented::Over => {}
     }
+    // Whether the address has an account that waits for it is looked up by the worker (S-22).
+    links::request(app, Wanted::Verification, email, callback, &call.caller).await?;
     Ok(Json(json!({"status": true})).into_response())
 }
 
@@ -363,42 +418,54 @@ async fn verify_email(call: Call) -> Result<Response, Problem> {
         Some(target) => Ok(as_json(redirect(&with_error(target, code)))),
         None => Err(problem),
     };
-    let verified = match accounts::verify_email(app, &token, &call.caller).await {
-        Ok(verified) => verified,
-        Err(VerificationError::Invalid) => return refuse(Problem::InvalidToken, "INVALID_TOKEN"),
-        Err(VerificationError::Expired) => return refuse(Problem::TokenExpired, "TOKEN_EXPIRED"),
-        Err(VerificationError::UserNotFound) => {
-            return refuse(Problem::UserNotFound, "USER_NOT_FOUND");
-        }
-        Err(VerificationError::Account(error)) => return Err(error.into()),
+    let session = match call.session().await? {
+        Presented::Live(session) => Some(session),
+        Presented::Nothing | Presented::Over => None,
     };
-    let response = match &callback {
+    let shown = session.as_ref().map(|session| {
+        (
+            session.live.session.id.as_str(),
+            session.live.user.id.as_str(),
+        )
+    });
+    let landing = callback.as_deref().unwrap_or(DEFAULT_CALLBACK);
+    let followed = match links::follow(app, &token, landing, shown, &call.caller).await {
+        Ok(followed) => followed,
+        Err(ProofError::Invalid) => return refuse(Problem::InvalidToken, "INVALID_TOKEN"),
+        Err(ProofError::Expired) => return refuse(Problem::TokenExpired, "TOKEN_EXPIRED"),
+        Err(ProofError::UserNotFound) => return refuse(Problem::UserNotFound, "USER_NOT_FOUND"),
+        Err(ProofError::Account(error)) => return Err(error.into()),
+    };
+    let answer = |user: Option<&UserRow>| match &callback {
         Some(target) => as_json(redirect(target)),
-        None => Json(json!({"status": true, "user": null})).into_response(),
+        None => Json(json!({"status": true, "user": user.map(user_json)})).into_response(),
     };
-    match verified {
-        Verified::Before => Ok(response),
+    let own = |user: &UserRow| session.as_ref().filter(|s| s.live.user.id == user.id);
+    match followed {
+        Followed::Before | Followed::Confirmed => Ok(answer(None)),
         // The proof signs in; who is signed in already keeps their session.
-        Verified::Now(user) => {
-            let token = match call.session().await? {
-                Presented::Live(session) if session.live.user.id == user.id => session.token,
-                _ => {
-                    accounts::start_session(app, &user, true, &call.caller)
-                        .await?
-                        .token
+        Followed::Verified(user) => {
+            let (token, remembered) = match own(&user) {
+                Some(session) => (session.token.clone(), session.live.session.remembered),
+                None => {
+                    let proof = Proof::by(SignInMethod::EmailLink);
+                    let started = accounts::start_session(app, &user, true, proof, &call.caller);
+                    (started.await?.token, true)
                 }
             };
-            Ok(with_session(response, &call, &token, true))
+            Ok(with_session(answer(None), &call, &token, remembered))
         }
+        // A new address may belong to somebody else by mistake: nobody is signed in by it.
+        Followed::Changed(user) => Ok(match own(&user) {
+            Some(session) => with_session(
+                answer(Some(&user)),
+                &call,
+                &session.token,
+                session.live.session.remembered,
+            ),
+            None => answer(Some(&user)),
+        }),
     }
-}
-
-fn as_json(mut response: Response) -> Response {
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
-    response
 }
 
 async fn token(call: Call) -> Result<Response, Problem> {

@@ -115,11 +115,12 @@ pub fn counting_key(address: Option<IpAddr>) -> String {
 /// Everything about who asks that a command records.
 pub fn caller(headers: &HeaderMap, address: Option<IpAddr>, request_id: &RequestId) -> Caller {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let user_agent = text("user-agent")
-        .unwrap_or_default()
-        .chars()
-        .take(USER_AGENT_MAX_CHARS)
-        .collect();
+    // Headers that can be read as text are ASCII: characters are bytes.
+    let user_agent = text("user-agent").unwrap_or_default();
+    let user_agent = user_agent
+        .get(..USER_AGENT_MAX_CHARS)
+        .unwrap_or(user_agent)
+        .to_owned();
     // 00-<32 hex>-<16 hex>-<2 hex>: anything else is not trace context.
     let is_traceparent =
         |t: &&str| t.len() == 55 && t.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
@@ -128,6 +129,7 @@ pub fn caller(headers: &HeaderMap, address: Option<IpAddr>, request_id: &Request
             ip_address: address.map(|a| a.to_string()).unwrap_or_default(),
             user_agent,
         },
+        network: address.map(|a| counting_key(Some(a))).unwrap_or_default(),
         request_id: request_id.as_str().to_owned(),
         traceparent: text("traceparent")
             .filter(is_traceparent)

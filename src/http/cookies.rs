@@ -30,15 +30,20 @@ impl Cookies {
 
     /// The signed value of one of our cookies in a request, verified; a bad signature counts as no cookie.
     pub fn read(&self, signer: &CookieSigner, headers: &HeaderMap, key: &str) -> Option<String> {
-        let name = format!("{}.{key}", self.prefix);
         headers
             .get_all("cookie")
             .iter()
             // Other programs of the domain may keep what is not ASCII in theirs.
             .flat_map(|value| value.as_bytes().split(|byte| *byte == b';'))
             .filter_map(|pair| std::str::from_utf8(pair).ok()?.trim().split_once('='))
-            .filter(|(key, _)| *key == name)
+            .filter(|(name, _)| self.is_name(name, key))
             .find_map(|(_, value)| signer.verify(value))
+    }
+
+    fn is_name(&self, name: &str, key: &str) -> bool {
+        name.strip_prefix(self.prefix.as_str())
+            .and_then(|rest| rest.strip_prefix('.'))
+            == Some(key)
     }
 
     /// The cookies of a new or extended session. `clear_brief`: an earlier session ended with the

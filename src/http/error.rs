@@ -50,6 +50,59 @@ pub enum Problem {
     WrongCredentials,
     /// The address has to be proven first.
     EmailNotVerified,
+    /// Nothing is checked for a while: too many tries failed.
+    AccountLocked {
+        /// Seconds until tries are checked again.
+        retry_after_secs: u64,
+    },
+    /// The password of somebody who is signed in is another one.
+    InvalidPassword,
+    /// The password is too much like the account's own data.
+    PasswordTooSimilar,
+    /// The password is in a list of breached ones.
+    PasswordBreached,
+    /// The account has no password.
+    NoPassword,
+    /// As many accounts as may be made in a day were made.
+    SignupLimitReached {
+        /// When the next day begins, ISO 8601.
+        resets_at: String,
+        /// Seconds until then.
+        retry_after_secs: u64,
+    },
+    /// The new address is the old one.
+    EmailUnchanged,
+    /// The field that holds the address is not changed by this route.
+    EmailNotUpdatable,
+    /// Nothing that could be changed.
+    NothingToUpdate,
+    /// The session is too old for this.
+    SessionNotFresh,
+    /// The session is too old for this without the password.
+    SessionExpired,
+    /// No session on the route that a deletion link leads to.
+    NoUserInfo,
+    /// A token to reset a password that is not good.
+    InvalidResetToken,
+    /// A token to delete an account that is not good.
+    InvalidDeletionToken,
+    /// A refresh token that is not good.
+    InvalidRefreshToken,
+    /// No session that could be refreshed.
+    NothingToRefresh,
+    /// No session on the routes of the apps' own clients that need one.
+    NoSession,
+    /// A route behind `Authorization: Bearer`, without it.
+    BearerMissing,
+    /// A route behind `Authorization: Bearer`, with a token that is not good.
+    BearerInvalid {
+        /// Whether expiry is its only fault.
+        expired: bool,
+    },
+    /// A route for admins.
+    AdminOnly,
+    /// There is no such thing, or it is somebody else's.
+    NotFound,
     /// The address is not the session's.
     EmailMismatch,
     /// It was proven before.
@@ -99,6 +152,15 @@ impl Problem {
             | P::InvalidEmail
             | P::PasswordTooShort
             | P::PasswordTooLong
+            | P::PasswordTooSimilar
+            | P::PasswordBreached
+            | P::InvalidPassword
+            | P::NoPassword
+            | P::EmailUnchanged
+            | P::EmailNotUpdatable
+            | P::NothingToUpdate
+            | P::SessionExpired
+            | P::InvalidResetToken
             | P::EmailMismatch
             | P::IdempotencyKeyInvalid
             | P::EmailAlreadyVerified => StatusCode::BAD_REQUEST,
@@ -109,14 +171,24 @@ impl Problem {
             | P::InvalidOrigin
             | P::CrossSiteNavigation
             | P::InvalidRedirect(_)
+            | P::SessionNotFresh
+            | P::AdminOnly
             | P::EmailNotVerified => StatusCode::FORBIDDEN,
+            P::NoUserInfo | P::InvalidDeletionToken | P::NotFound => StatusCode::NOT_FOUND,
             P::EmailTaken | P::IdempotencyKeyMisused => StatusCode::UNPROCESSABLE_ENTITY,
             P::WrongCredentials
             | P::InvalidToken
             | P::TokenExpired
             | P::UserNotFound
+            | P::InvalidRefreshToken
+            | P::NothingToRefresh
+            | P::NoSession
+            | P::BearerMissing
+            | P::BearerInvalid { .. }
             | P::Unauthorized => StatusCode::UNAUTHORIZED,
-            P::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
+            P::TooManyRequests { .. } | P::AccountLocked { .. } | P::SignupLimitReached { .. } => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             P::DeferredRefreshOff => StatusCode::METHOD_NOT_ALLOWED,
             P::Conflict => StatusCode::CONFLICT,
             P::Overloaded { .. } | P::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -148,6 +220,22 @@ impl Problem {
             P::EmailTaken => "USER_ALREADY_EXISTS_USE_ANOTHER_EMAIL",
             P::WrongCredentials => "INVALID_EMAIL_OR_PASSWORD",
             P::EmailNotVerified => "EMAIL_NOT_VERIFIED",
+            P::AccountLocked { .. } => "ACCOUNT_LOCKED",
+            P::InvalidPassword => "INVALID_PASSWORD",
+            P::PasswordTooSimilar => "PASSWORD_TOO_SIMILAR",
+            P::PasswordBreached => "PASSWORD_COMPROMISED",
+            P::NoPassword => "CREDENTIAL_ACCOUNT_NOT_FOUND",
+            P::SignupLimitReached { .. } => "SIGNUP_LIMIT_REACHED",
+            P::EmailNotUpdatable => "EMAIL_CAN_NOT_BE_UPDATED",
+            P::SessionNotFresh => "SESSION_NOT_FRESH",
+            P::SessionExpired => "SESSION_EXPIRED",
+            P::NoUserInfo => "FAILED_TO_GET_USER_INFO",
+            P::InvalidResetToken | P::InvalidDeletionToken => "INVALID_TOKEN",
+            P::InvalidRefreshToken | P::BearerInvalid { expired: false } => "TOKEN_INVALID",
+            P::NothingToRefresh | P::BearerInvalid { expired: true } => "TOKEN_EXPIRED",
+            P::NoSession | P::BearerMissing => "UNAUTHORIZED",
+            P::AdminOnly => "FORBIDDEN",
+            P::NotFound => "NOT_FOUND",
             P::EmailMismatch => "EMAIL_MISMATCH",
             P::EmailAlreadyVerified => "EMAIL_ALREADY_VERIFIED",
             P::InvalidToken => "INVALID_TOKEN",
@@ -160,7 +248,10 @@ impl Problem {
             P::Conflict => "CONFLICT",
             P::Overloaded { .. } | P::Unavailable => "SERVICE_UNAVAILABLE",
             P::Internal => "INTERNAL_SERVER_ERROR",
-            P::RedirectNotText(_) | P::TooManyRequests { .. } => return None,
+            P::RedirectNotText(_)
+            | P::EmailUnchanged
+            | P::NothingToUpdate
+            | P::TooManyRequests { .. } => return None,
         })
     }
 
@@ -189,6 +280,34 @@ impl Problem {
             P::EmailTaken => "User already exists. Use another email.".into(),
             P::WrongCredentials => "Invalid email or password".into(),
             P::EmailNotVerified => "Email not verified".into(),
+            P::AccountLocked { .. } => "Account temporarily locked".into(),
+            P::InvalidPassword => "Invalid password".into(),
+            P::PasswordTooSimilar => {
+                "The password is too similar to your name or email address".into()
+            }
+            P::PasswordBreached => {
+                "The password you entered has been compromised. Please choose a different password."
+                    .into()
+            }
+            P::NoPassword => "Credential account not found".into(),
+            P::SignupLimitReached { .. } => {
+                "Das Tageslimit für Registrierungen ist erreicht. Bitte versuche es morgen erneut."
+                    .into()
+            }
+            P::EmailUnchanged => "Email is the same".into(),
+            P::EmailNotUpdatable => "Email can not be updated".into(),
+            P::NothingToUpdate => "No fields to update".into(),
+            P::SessionNotFresh => "Session is not fresh".into(),
+            P::SessionExpired => "Session expired. Re-authenticate to perform this action.".into(),
+            P::NoUserInfo => "Failed to get user info".into(),
+            P::InvalidResetToken | P::InvalidDeletionToken => "Invalid token".into(),
+            P::InvalidRefreshToken => "Invalid refresh token".into(),
+            P::NothingToRefresh => "Session expired".into(),
+            P::NoSession => "No valid session".into(),
+            P::BearerMissing => "Missing or invalid Authorization header".into(),
+            P::BearerInvalid { .. } => "Invalid or expired token".into(),
+            P::AdminOnly => "Admin access required".into(),
+            P::NotFound => "Not found".into(),
             P::EmailMismatch => "Email mismatch".into(),
             P::EmailAlreadyVerified => "Email is already verified".into(),
             P::InvalidToken => "Invalid token".into(),
@@ -214,9 +333,12 @@ impl Problem {
 
     fn retry_after_secs(&self) -> Option<u64> {
         match self {
-            P::TooManyRequests { retry_after_secs } | P::Overloaded { retry_after_secs } => {
-                Some(*retry_after_secs)
+            P::TooManyRequests { retry_after_secs }
+            | P::AccountLocked { retry_after_secs }
+            | P::SignupLimitReached {
+                retry_after_secs, ..
             }
+            | P::Overloaded { retry_after_secs } => Some(*retry_after_secs),
             P::Unavailable => Some(1),
             _ => None,
         }
@@ -255,7 +377,34 @@ impl Problem {
         if let Some(secs) = self.retry_after_secs() {
             body["retryAfterSec"] = json!(secs);
         }
+        match self {
+            P::AccountLocked { retry_after_secs } => {
+                body["remainingSeconds"] = json!(retry_after_secs);
+            }
+            P::SignupLimitReached { resets_at, .. } => {
+                body["message"] = json!(self.message());
+                body["spotsRemaining"] = json!(0);
+                body["resetsAt"] = json!(resets_at);
+            }
+            _ => {}
+        }
         self.respond(status, body)
+    }
+
+    /// The answer on the bearer-guarded routes (contract 1.5 and 6).
+    pub fn guarded(&self) -> Response {
+        let body = match self {
+            P::AdminOnly => json!({"error": "Forbidden", "message": self.message()}),
+            _ => {
+                let status = self.status().as_u16();
+                let mut body = json!({"statusCode": status, "message": self.message()});
+                if let Some(code) = self.code() {
+                    body["code"] = json!(code);
+                }
+                body
+            }
+        };
+        self.respond(self.status(), body)
     }
 
     /// Status, code and sentence on `/api/v1/auth/*`.
@@ -268,6 +417,10 @@ impl Problem {
             | P::InvalidEmail
             | P::IdempotencyKeyInvalid
             | P::EmailMismatch
+            | P::EmailUnchanged
+            | P::EmailNotUpdatable
+            | P::NothingToUpdate
+            | P::NoPassword
             | P::EmailAlreadyVerified => (StatusCode::BAD_REQUEST, "VALIDATION", "Invalid request"),
             P::UnsupportedMediaType(_) => (
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -284,7 +437,10 @@ impl Problem {
             | P::InvalidOrigin
             | P::CrossSiteNavigation
             | P::InvalidRedirect(_) => (StatusCode::FORBIDDEN, "VALIDATION", "Invalid request"),
-            P::PasswordTooShort | P::PasswordTooLong => (
+            P::PasswordTooShort
+            | P::PasswordTooLong
+            | P::PasswordTooSimilar
+            | P::PasswordBreached => (
                 StatusCode::BAD_REQUEST,
                 "WEAK_PASSWORD",
                 "Password too weak",
@@ -294,20 +450,48 @@ impl Problem {
                 "EMAIL_ALREADY_REGISTERED",
                 "Email already registered",
             ),
-            P::WrongCredentials => (
+            P::WrongCredentials | P::InvalidPassword => (
                 StatusCode::UNAUTHORIZED,
                 "INVALID_CREDENTIALS",
                 "Invalid credentials",
+            ),
+            P::AccountLocked { .. } => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "ACCOUNT_LOCKED",
+                "Account locked",
+            ),
+            P::SignupLimitReached { .. } => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "SIGNUP_LIMIT_REACHED",
+                "Registration limit reached",
             ),
             P::EmailNotVerified => (
                 StatusCode::FORBIDDEN,
                 "EMAIL_NOT_VERIFIED",
                 "Email not verified",
             ),
-            P::InvalidToken => (StatusCode::BAD_REQUEST, "TOKEN_INVALID", "Invalid link"),
+            P::InvalidToken | P::InvalidResetToken | P::InvalidDeletionToken => {
+                (StatusCode::BAD_REQUEST, "TOKEN_INVALID", "Invalid link")
+            }
+            P::InvalidRefreshToken => (
+                StatusCode::UNAUTHORIZED,
+                "TOKEN_INVALID",
+                "Invalid refresh token",
+            ),
+            P::NothingToRefresh => (StatusCode::UNAUTHORIZED, "TOKEN_EXPIRED", "Session expired"),
+            P::NoSession => (StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "No valid session"),
+            P::SessionNotFresh | P::SessionExpired => (
+                StatusCode::FORBIDDEN,
+                "SESSION_NOT_FRESH",
+                "Session is not fresh",
+            ),
+            P::AdminOnly => (StatusCode::FORBIDDEN, "FORBIDDEN", "Forbidden"),
+            P::NotFound | P::NoUserInfo => (StatusCode::NOT_FOUND, "NOT_FOUND", "Not found"),
             P::TokenExpired => (StatusCode::UNAUTHORIZED, "TOKEN_EXPIRED", "Link expired"),
             P::UserNotFound => (StatusCode::NOT_FOUND, "NOT_FOUND", "Not found"),
-            P::Unauthorized => (StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "Unauthorized"),
+            P::Unauthorized | P::BearerMissing | P::BearerInvalid { .. } => {
+                (StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "Unauthorized")
+            }
             P::TooManyRequests { .. } => (
                 StatusCode::TOO_MANY_REQUESTS,
                 "RATE_LIMITED",
@@ -372,6 +556,7 @@ impl From<StoreError> for Problem {
             StoreError::ClaimTaken(_) => P::EmailTaken,
             // Erased while the request ran: from now on there is no such account.
             StoreError::NoDataKey => P::Unauthorized,
+            StoreError::TokenUsed => P::InvalidToken,
             // The first of two equal requests is still being carried out.
             StoreError::IdempotencyKeyUsed => P::Conflict,
             StoreError::Busy => P::Overloaded {
@@ -406,7 +591,10 @@ impl From<AccountError> for Problem {
             },
             AccountError::Store(error) => error.into(),
             AccountError::NoAccount => P::Unauthorized,
-            AccountError::OtherEmail => P::InvalidToken,
+            AccountError::OtherEmail | AccountError::InvalidToken => P::InvalidToken,
+            AccountError::Locked { retry_after_secs } => P::AccountLocked { retry_after_secs },
+            AccountError::TooMany { retry_after_secs } => P::TooManyRequests { retry_after_secs },
+            AccountError::NoPassword => P::NoPassword,
         }
     }
 }

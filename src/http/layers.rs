@@ -15,13 +15,16 @@ use super::client::RequestId;
 use super::web::{self, Web};
 use crate::store::WRITTEN;
 
+/// The only layer, with everything that follows inside: see there.
+pub async fn around(State(web): State<Arc<Web>>, request: Request, next: Next) -> Response {
+    observe(&web, request, next).await
+}
+
 /// Gives the request its id, counts and times it by route, and tells the log of failures.
-pub async fn observe(mut request: Request, next: Next) -> Response {
+async fn observe(web: &Web, mut request: Request, next: Next) -> Response {
     let id = RequestId::of(request.headers());
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
     let method = request.method().clone();
     request.extensions_mut().insert(id.clone());
     let span = tracing::info_span!(
@@ -34,7 +37,7 @@ pub async fn observe(mut request: Request, next: Next) -> Response {
     let answer = async {
         let (mut response, position) = WRITTEN
             .scope(std::cell::Cell::new(None), async {
-                let response = next.run(request).await;
+                let response = security_headers(web, request, next).await;
                 (response, WRITTEN.with(std::cell::Cell::get))
             })
             .await;
@@ -60,7 +63,7 @@ pub async fn observe(mut request: Request, next: Next) -> Response {
         response
     };
     let mut response = answer.instrument(span).await;
-    measure(&route, response.status().as_u16(), started);
+    measure(route, response.status().as_u16(), started);
     response.headers_mut().insert("x-request-id", id.header());
     response
 }
@@ -90,9 +93,43 @@ fn measure(route: &str, status: u16, started: Instant) {
     record(by_status.entry(status).or_insert((requests, durations)));
 }
 
+/// Headers that keep browsers careful (S-44). A page that needs another policy sets its own.
+async fn security_headers(web: &Web, request: Request, next: Next) -> Response {
+    let is_auth = request.uri().path().starts_with("/api/");
+    // The key set is public and may be kept by whoever likes.
+    let is_jwks = request.uri().path().ends_with("/jwks");
+    let mut response = cors(web, request, next).await;
+    let succeeded = response.status().is_success();
+    let headers = response.headers_mut();
+    // Room for all of them at once.
+    headers.reserve(16);
+    let mut default = |name: header::HeaderName, value: &'static str| {
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
+    };
+    default(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    default(header::REFERRER_POLICY, "no-referrer");
+    default(
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; frame-ancestors 'none'",
+    );
+    default(
+        const { header::HeaderName::from_static("permissions-policy") },
+        "camera=(), geolocation=(), microphone=()",
+    );
+    if is_auth && !(is_jwks && succeeded) {
+        default(header::CACHE_CONTROL, "no-store");
+    }
+    if web.over_https {
+        default(header::STRICT_TRANSPORT_SECURITY, "max-age=63072000");
+    }
+    response
+}
+
 /// Cross-origin access (contract 1.2): configured origins may read answers with credentials; others are
 /// served and cannot read them.
-pub async fn cors(State(web): State<Arc<Web>>, request: Request, next: Next) -> Response {
+async fn cors(web: &Web, request: Request, next: Next) -> Response {
     let origin = request.headers().get(header::ORIGIN).cloned();
     let allowed = origin.filter(|origin| {
         origin.to_str().is_ok_and(|origin| {
@@ -126,7 +163,7 @@ pub async fn cors(State(web): State<Arc<Web>>, request: Request, next: Next) -> 
         );
         response
     } else {
-        let mut response = next.run(request).await;
+        let mut response = answer(request, next).await;
         response
             .headers_mut()
             .append(header::VARY, HeaderValue::from_static("Origin"));
@@ -157,38 +194,10 @@ pub async fn cors(State(web): State<Arc<Web>>, request: Request, next: Next) -> 
     response
 }
 
-/// Headers that keep browsers careful (S-44). A page that needs another policy sets its own.
-pub async fn security_headers(
-    State(web): State<Arc<Web>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let is_auth = request.uri().path().starts_with("/api/");
-    // The key set is public and may be kept by whoever likes.
-    let is_jwks = request.uri().path().ends_with("/jwks");
-    let mut response = next.run(request).await;
-    let succeeded = response.status().is_success();
-    let headers = response.headers_mut();
-    let mut default = |name: header::HeaderName, value: &'static str| {
-        headers
-            .entry(name)
-            .or_insert(HeaderValue::from_static(value));
-    };
-    default(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-    default(header::REFERRER_POLICY, "no-referrer");
-    default(
-        header::CONTENT_SECURITY_POLICY,
-        "default-src 'none'; frame-ancestors 'none'",
-    );
-    default(
-        header::HeaderName::from_static("permissions-policy"),
-        "camera=(), geolocation=(), microphone=()",
-    );
-    if is_auth && !(is_jwks && succeeded) {
-        default(header::CACHE_CONTROL, "no-store");
+/// The wire knows no HEAD below `/api/auth`; the router would answer it like GET.
+async fn answer(request: Request, next: Next) -> Response {
+    if request.method() == Method::HEAD && request.uri().path().starts_with("/api/auth/") {
+        return StatusCode::NOT_FOUND.into_response();
     }
-    if web.app.config.secure_cookies() {
-        default(header::STRICT_TRANSPORT_SECURITY, "max-age=63072000");
-    }
-    response
+    next.run(request).await
 }

@@ -1,15 +1,19 @@
 //! The service over HTTP: the router, and the layers that every request passes.
 
+pub mod account;
 pub mod auth;
 pub mod client;
 pub mod cookies;
 pub mod dev_mail;
+pub mod doors;
 pub mod error;
 pub mod gate;
 pub mod layers;
 pub mod limits;
+pub mod link_pages;
 pub mod origin;
 pub mod request;
+pub mod v1_account;
 pub mod v1_auth;
 pub mod web;
 
@@ -18,7 +22,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{Method, StatusCode, header};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 
 use crate::app::App;
@@ -28,9 +32,15 @@ use web::Web;
 /// Every route of the service but health and metrics, with all layers.
 pub fn router(app: Arc<App>) -> Router {
     let web = Arc::new(Web::new(app));
+    let [
+        (native, native_doors),
+        (own, own_doors),
+        (admin, admin_doors),
+    ] = doors::areas();
     let mut router = Router::new()
-        .nest("/api/auth", auth::routes(&web))
-        .nest("/api/v1/auth", v1_auth::routes(&web))
+        .merge(doors::router(native, native_doors))
+        .merge(doors::router(own, own_doors).layer(from_fn_with_state(web.clone(), v1_auth::shape)))
+        .merge(doors::router(admin, admin_doors).layer(from_fn(v1_account::guarded_shape)))
         .fallback(not_found)
         .method_not_allowed_fallback(not_found)
         .with_state(web.clone());
@@ -40,11 +50,11 @@ pub fn router(app: Arc<App>) -> Router {
     {
         router = router.merge(dev_mail::routes(mailbox.clone()));
     }
-    router
-        .layer(DefaultBodyLimit::max(request::BODY_MAX_BYTES))
-        .layer(from_fn_with_state(web.clone(), layers::cors))
-        .layer(from_fn_with_state(web, layers::security_headers))
-        .layer(axum::middleware::from_fn(layers::observe))
+    // One layer: each boxes the request's work once more.
+    router.layer((
+        from_fn_with_state(web, layers::around),
+        DefaultBodyLimit::max(request::BODY_MAX_BYTES),
+    ))
 }
 
 /// No route. Below `/api/auth` the answer to GET, POST and HEAD has no body, as clients know it.

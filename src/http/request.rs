@@ -135,6 +135,26 @@ impl Fields {
         fields
     }
 
+    /// Of a JSON body that may be any object; the words of its only fault differ from those of other bodies.
+    pub fn of_record(body: Option<Value>) -> Self {
+        let kind = kind_of(body.as_ref());
+        let (fields, faults) = match body {
+            Some(Value::Object(fields)) => (fields, vec![]),
+            _ => (
+                Map::new(),
+                vec![format!(
+                    "[body] Invalid input: expected record, received {kind}"
+                )],
+            ),
+        };
+        Self {
+            part: "body",
+            fields,
+            form: false,
+            faults,
+        }
+    }
+
     /// Of a query string.
     pub fn of_query(query: Option<&str>) -> Self {
         let pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
@@ -186,6 +206,14 @@ impl Fields {
     /// A text that may be missing.
     pub fn optional_text(&mut self, name: &str) -> Option<String> {
         self.has(name).then(|| self.text(name))
+    }
+
+    /// A text that may be missing, or `null` to take it away.
+    pub fn removable_text(&mut self, name: &str) -> Option<Option<String>> {
+        match self.fields.get(name) {
+            Some(Value::Null) => Some(None),
+            _ => self.optional_text(name).map(Some),
+        }
     }
 
     /// A mail address that must be there.

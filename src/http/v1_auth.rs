@@ -12,42 +12,48 @@
 use std::sync::Arc;
 
 use aggregates::session::EndReason;
+use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::middleware::from_fn_with_state;
+use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
-use projections::users::UserRow;
 use serde_json::{Value, json};
 
-use super::auth::{invented, jwks, known_password, lost_to_another, new_password};
+use super::auth::{
+    check_signups, invented, jwks, known_password, lost_to_another, new_password, outcome,
+    registered, signed_up_in_pretence,
+};
+use super::doors::{Checks, Door};
 use super::error::Problem;
 use super::limits;
 use super::request::{BodyTypes, Fields, read_body};
 use super::web::{
-    Call, Presented, Web, forget_written, replay, session_and_user, user_json,
-    with_session_cookies, without_session_cookies,
+    Call, Presented, Web, replay, user_json, who_am_i, with_session_cookies,
+    without_session_cookies,
 };
 use crate::accounts::{self, AccountError, NewAccount, Once, Started, Verification};
 use crate::sessions::Live;
-use crate::store::Actor;
-use crate::store::idempotency::Outcome;
+use crate::sign_in;
+use crate::store::{Actor, forget_written};
 
-/// The routes.
-pub fn routes(web: &Arc<Web>) -> Router<Arc<Web>> {
-    Router::new()
-        .route("/register", post(register))
-        .route("/login", post(login))
-        .route("/logout", post(logout))
-        .route("/validate", post(validate))
-        .route("/session", get(session))
-        .route("/jwks", get(jwks))
-        .layer(from_fn_with_state(web.clone(), shape))
+/// The doors.
+pub fn doors() -> Vec<Door> {
+    let get_door = |path, handler| Door::open(Method::GET, path, handler);
+    let post_door = |path, handler| Door::open(Method::POST, path, handler);
+    vec![
+        post_door("/register", post(register)).limited(limits::SIGN_UP),
+        post_door("/login", post(login))
+            .limited(limits::SIGN_IN)
+            .checking(Checks::Password),
+        post_door("/logout", post(logout)),
+        post_door("/validate", post(validate)),
+        get_door("/session", get(session)),
+        get_door("/jwks", get(jwks)),
+    ]
 }
 
 /// Gives problems the shape that the clients of this area know.
-async fn shape(
+pub async fn shape(
     State(web): State<Arc<Web>>,
     request: axum::extract::Request,
     next: axum::middleware::Next,
@@ -60,7 +66,7 @@ async fn shape(
 }
 
 /// The fields of a body that a cookie does not guard: these routes take no notice of cookies.
-fn fields(call: &Call) -> Result<Fields, Problem> {
+pub fn fields(call: &Call) -> Result<Fields, Problem> {
     Ok(Fields::of_body(
         read_body(&call.headers, &call.bytes, BodyTypes::Json)?,
         false,
@@ -71,7 +77,6 @@ fn fields(call: &Call) -> Result<Fields, Problem> {
 /// `POST /register`: creates the account; mail and credits follow from the queue.
 async fn register(call: Call) -> Result<Response, Problem> {
     let app = call.app();
-    limits::SIGN_UP.take(app, call.address).await?;
     let mut fields = fields(&call)?;
     let email = fields.email("email");
     let password = fields.filled_text("password");
@@ -80,7 +85,7 @@ async fn register(call: Call) -> Result<Response, Problem> {
     fields.check_kept("name");
     fields.done()?;
     let email = email.ok_or(Problem::InvalidEmail)?;
-    let password = new_password(password)?;
+    check_signups(app).await?;
     // Without a name, people are called by what stands in front of the @.
     let name = name.unwrap_or_else(|| {
         email
@@ -90,6 +95,7 @@ async fn register(call: Call) -> Result<Response, Problem> {
             .unwrap_or_default()
             .to_owned()
     });
+    let password = new_password(app, password, email.as_str(), &name)?;
 
     let fingerprint = call.idempotency("/api/v1/auth/register")?;
     if let Some(Some(outcome)) = call.repeated(fingerprint).await? {
@@ -103,20 +109,14 @@ async fn register(call: Call) -> Result<Response, Problem> {
         locale: None,
     };
     let callback = landing_page(&call, source_app);
-    let keep: fn(&UserRow) -> Option<Outcome> = |user| {
-        Some(Outcome {
-            status: 200,
-            body: registered(user).to_string().into_bytes(),
-        })
-    };
     let verification = Verification {
         callback: Some(&callback),
         once: fingerprint.map(|fingerprint| Once {
             fingerprint,
-            outcome: keep,
+            outcome: |user| Some(outcome(user)),
         }),
     };
-    let context = call.caller.context(Actor::Anonymous);
+    let context = call.caller.context_about(Actor::Anonymous, "");
     let done = accounts::register(app, account, context, verification).await;
     if lost_to_another(&done)
         && let Some(Some(outcome)) = call.repeated(fingerprint).await?
@@ -130,19 +130,15 @@ async fn register(call: Call) -> Result<Response, Problem> {
     match done {
         Ok(user) => Ok(Json(registered(&user)).into_response()),
         Err(AccountError::EmailTaken) if app.config.register_enumeration_safe => {
-            accounts::tell_account_exists(app, &email).await?;
-            Ok(Json(registered(&invented(app, &email, name, None, None))).into_response())
+            let user = invented(app, &email, name, None, None);
+            signed_up_in_pretence(&call, &email, &user, fingerprint).await
         }
         Err(error) => Err(error.into()),
     }
 }
 
-fn registered(user: &UserRow) -> Value {
-    json!({"token": null, "user": user_json(user)})
-}
-
-/// Where the verification link lands: the app that asked, if it is trusted, else the first app we know.
-fn landing_page(call: &Call, source_app: Option<String>) -> String {
+/// Where a mailed link lands: the app that asked, if it is trusted, else the first app we know.
+pub fn landing_page(call: &Call, source_app: Option<String>) -> String {
     source_app
         .filter(|url| call.web.trusted.may_lead_to(url))
         .or_else(|| call.app().config.cors_origins.first().cloned())
@@ -152,7 +148,6 @@ fn landing_page(call: &Call, source_app: Option<String>) -> String {
 /// `POST /login`: access token and cookie in one answer, never one without the other.
 async fn login(call: Call) -> Result<Response, Problem> {
     let app = call.app();
-    limits::SIGN_IN.take(app, call.address).await?;
     let mut fields = fields(&call)?;
     let email = fields.email("email");
     let password = fields.text("password");
@@ -160,12 +155,11 @@ async fn login(call: Call) -> Result<Response, Problem> {
     let email = email.ok_or(Problem::InvalidEmail)?;
     let password = known_password(password)?;
 
-    let user = accounts::check_password(app, &email, password).await?;
-    let user = accounts::admit(app, user, None).await?;
+    let (user, proof) = sign_in::with_password(app, &email, password, None, &call.caller).await?;
     // Without a key nothing could be signed: fail before there is a session.
     app.signing.signer().await?;
     let Started { token, session } =
-        accounts::start_session(app, &user, true, &call.caller).await?;
+        accounts::start_session(app, &user, true, proof, &call.caller).await?;
     let live = Live::new(session, user, 0);
     let access_token = accounts::access_token(app, &live).await?;
     let body = json!({
@@ -206,7 +200,9 @@ async fn logout(call: Call) -> Result<Response, Problem> {
         },
     };
     if let Some((session_id, user_id)) = ended {
-        let context = call.caller.context(Actor::User(user_id));
+        let context = call
+            .caller
+            .context_about(Actor::User(user_id.clone()), &user_id);
         accounts::end_session(app, &session_id, EndReason::SignedOut, context).await?;
     }
     Ok(without_session_cookies(
@@ -215,7 +211,8 @@ async fn logout(call: Call) -> Result<Response, Problem> {
     ))
 }
 
-fn refresh_token(call: &Call) -> Option<String> {
+/// The session token in a body, as the clients without cookies send it.
+pub fn refresh_token(call: &Call) -> Option<String> {
     let body = read_body(&call.headers, &call.bytes, BodyTypes::Json).ok()??;
     body.get("refreshToken")?.as_str().map(str::to_owned)
 }
@@ -270,9 +267,7 @@ async fn session(call: Call) -> Result<Response, Problem> {
         Presented::Over => without_session_cookies(Json(Value::Null).into_response(), &call),
         Presented::Live(session) => {
             let extended = call.extend(&session).await?;
-            let row = extended.as_ref().unwrap_or(&session.live.session);
-            let body = session_and_user(row, &session.token, &session.live.user);
-            let response = Json(body).into_response();
+            let response = who_am_i(&session, extended.as_ref());
             if extended.is_some() {
                 with_session_cookies(response, &call, &session.token, true)
             } else {

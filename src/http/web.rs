@@ -4,11 +4,11 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::body::Bytes;
-use axum::extract::{FromRequest, Request};
+use axum::body::{Body, Bytes, HttpBody as _};
+use axum::extract::{FromRequest, MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
-use chrono::{DateTime, SecondsFormat, Utc};
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use percent_encoding::percent_decode_str;
 use projections::sessions::SessionRow;
 use projections::users::UserRow;
@@ -17,14 +17,17 @@ use serde_json::Value;
 
 use super::client::{self, RequestId};
 use super::cookies::Cookies;
+use super::doors::Limits;
 use super::error::Problem;
+use super::limits::Brakes;
 use super::origin::Trusted;
 use super::request::{BodyTypes, Fields, read_body};
 use crate::accounts::{self, Caller};
 use crate::app::App;
+use crate::crypto::jwt::JwtError;
 use crate::sessions::Live;
+use crate::store::Actor;
 use crate::store::idempotency::{Fingerprint, Known, Outcome};
-use crate::store::{Actor, WRITTEN};
 
 /// Fields of a body that say where a request may lead.
 const REDIRECT_FIELDS: [&str; 4] = [
@@ -34,6 +37,8 @@ const REDIRECT_FIELDS: [&str; 4] = [
     "newUserCallbackURL",
 ];
 
+/// A session is fresh for this long after its beginning.
+const FRESH_FOR: TimeDelta = TimeDelta::days(1);
 /// A request's body has this long to arrive.
 const BODY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(15);
 
@@ -45,6 +50,10 @@ pub struct Web {
     pub cookies: Cookies,
     /// Pages that may call, and places where a call may lead.
     pub trusted: Trusted,
+    /// Whether clients reach the service over TLS.
+    pub over_https: bool,
+    limits: Limits,
+    brakes: Brakes,
 }
 
 impl Web {
@@ -53,9 +62,29 @@ impl Web {
         let cookies = Cookies::new(&app.config);
         let trusted = Trusted::new(app.config.trusted_origins.iter().map(String::as_str));
         Self {
+            over_https: app.config.secure_cookies(),
             app,
             cookies,
             trusted,
+            limits: Limits::of_all_doors(),
+            brakes: Brakes::default(),
+        }
+    }
+}
+
+impl Web {
+    /// Counts a request by the limit of its door, before anything of it is looked at.
+    async fn count(
+        &self,
+        method: &Method,
+        path: Option<&MatchedPath>,
+        address: Option<IpAddr>,
+    ) -> Result<(), Problem> {
+        let found = path.and_then(|path| self.limits.find(method, path.as_str()));
+        match found {
+            Some((_, Some(limit))) => limit.take(&self.app, address).await,
+            Some((path, None)) if self.app.config.rate_limit => self.brakes.take(path, address),
+            Some((_, None)) | None => Ok(()),
         }
     }
 }
@@ -89,6 +118,8 @@ impl FromRequest<Arc<Web>> for Call {
             request.extensions(),
             &web.app.config.trusted_proxies,
         );
+        let path = request.extensions().get::<MatchedPath>().cloned();
+        web.count(&method, path.as_ref(), address).await?;
         let request_id = request
             .extensions()
             .get::<RequestId>()
@@ -96,15 +127,12 @@ impl FromRequest<Arc<Web>> for Call {
             .unwrap_or_else(|| RequestId::of(request.headers()));
         let headers = std::mem::take(request.headers_mut());
         let caller = client::caller(&headers, address, &request_id);
-        // Whoever announces a body and does not send it must not hold a connection for ever.
-        let body = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, web));
-        let bytes = body
-            .await
-            .map_err(|_| Problem::BodyTooSlow)?
-            .map_err(|rejection| match rejection.into_response().status() {
-                StatusCode::PAYLOAD_TOO_LARGE => Problem::PayloadTooLarge,
-                _ => Problem::InvalidJson,
-            })?;
+        let bytes = if request.body().is_end_stream() {
+            Bytes::new()
+        } else {
+            // Rare on the hottest routes, whose work stays small without it.
+            Box::pin(body(request, web)).await?
+        };
         Ok(Self {
             web: web.clone(),
             method,
@@ -115,6 +143,17 @@ impl FromRequest<Arc<Web>> for Call {
             bytes,
         })
     }
+}
+
+async fn body(request: Request, web: &Arc<Web>) -> Result<Bytes, Problem> {
+    // Whoever announces a body and does not send it must not hold a connection for ever.
+    let body = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, web));
+    body.await
+        .map_err(|_| Problem::BodyTooSlow)?
+        .map_err(|rejection| match rejection.into_response().status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Problem::PayloadTooLarge,
+            _ => Problem::InvalidJson,
+        })
 }
 
 /// What a request shows of a session.
@@ -134,6 +173,14 @@ pub struct Session {
     pub live: Arc<Live>,
     /// The token that showed it.
     pub token: String,
+}
+
+/// Somebody who showed a live session, by whatever means.
+pub struct Person {
+    /// The session, as it stands.
+    pub live: Arc<Live>,
+    /// The session's token; none if an access token showed it.
+    pub token: Option<String>,
 }
 
 impl Call {
@@ -166,6 +213,18 @@ impl Call {
             .get(header::CONTENT_TYPE)
             .is_some_and(|t| t.as_bytes().starts_with(b"application/x-www"));
         Ok(Fields::of_body(body, form, also_record))
+    }
+
+    /// The same for a body that may be any object.
+    ///
+    /// # Errors
+    /// The first check that fails.
+    pub fn record(&self, types: BodyTypes) -> Result<Fields, Problem> {
+        let body = read_body(&self.headers, &self.bytes, types)?;
+        self.web
+            .trusted
+            .check_cookie_request(&self.method, &self.headers)?;
+        Ok(Fields::of_record(body))
     }
 
     /// Whether the request may lead there; an empty target is no target.
@@ -241,21 +300,132 @@ impl Call {
         )
     }
 
+    /// The live session behind the request, or whatever clients know when there is none.
+    ///
+    /// # Errors
+    /// Without a session; the cookies of one that is over are cleared.
+    pub async fn required_session(&self) -> Result<Session, Refusal> {
+        match self.session().await? {
+            Presented::Live(session) => Ok(session),
+            Presented::Nothing => Err(Problem::Unauthorized.into()),
+            Presented::Over => Err(Refusal(Box::new(without_session_cookies(
+                Problem::Unauthorized.into_response(),
+                self,
+            )))),
+        }
+    }
+
+    /// The same for a route that asks for a session that began less than a day ago.
+    ///
+    /// # Errors
+    /// Without a session, or with one that is older.
+    pub async fn fresh_session(&self) -> Result<Session, Refusal> {
+        let session = self.required_session().await?;
+        if self.is_fresh(&session.live.session) {
+            Ok(session)
+        } else {
+            Err(Problem::SessionNotFresh.into())
+        }
+    }
+
+    /// Who the request shows: by the session's cookie or token, else by an access token of a session that is still
+    /// live (S-31).
+    ///
+    /// # Errors
+    /// When the database has to be asked and does not answer.
+    pub async fn person(&self) -> Result<Option<Person>, Problem> {
+        if let Presented::Live(Session { live, token }) = self.session().await? {
+            return Ok(Some(Person {
+                live,
+                token: Some(token),
+            }));
+        }
+        match self.of_access_token().await? {
+            Some(Ok(live)) => Ok(Some(Person { live, token: None })),
+            Some(Err(_)) | None => Ok(None),
+        }
+    }
+
+    /// The same, for routes that need somebody.
+    ///
+    /// # Errors
+    /// If it shows nobody.
+    pub async fn required_person(&self) -> Result<Person, Problem> {
+        self.person().await?.ok_or(Problem::NoSession)
+    }
+
+    /// An admin, by an access token. Role and session are looked up, not read from the token.
+    ///
+    /// # Errors
+    /// If it is somebody else, or nobody.
+    pub async fn required_admin(&self) -> Result<Arc<Live>, Problem> {
+        let live = match self.of_access_token().await? {
+            None => return Err(Problem::BearerMissing),
+            Some(Err(problem)) => return Err(problem),
+            Some(Ok(live)) => live,
+        };
+        if live.user.role == aggregates::Role::Admin.as_str() {
+            Ok(live)
+        } else {
+            Err(Problem::AdminOnly)
+        }
+    }
+
+    /// The live session of an access token in the request, or why it is none.
+    async fn of_access_token(&self) -> Result<Option<Result<Arc<Live>, Problem>>, Problem> {
+        let Some(token) = self.bearer_text() else {
+            return Ok(None);
+        };
+        let app = self.app();
+        let (issuer, audience) = (&app.config.jwt_issuer, &app.config.jwt_audience);
+        let claims = match app.signing.verify(token, issuer, audience).await? {
+            Ok(claims) => claims,
+            Err(error) => {
+                let expired = error == JwtError::Expired;
+                return Ok(Some(Err(Problem::BearerInvalid { expired })));
+            }
+        };
+        let text = |name: &str| claims.get(name).and_then(Value::as_str).unwrap_or_default();
+        let live = app
+            .sessions
+            .find_by_id(text("sid"), app.clock.now())
+            .await?;
+        let live = live.filter(|live| live.user.id == text("sub"));
+        Ok(Some(live.ok_or(Problem::BearerInvalid { expired: false })))
+    }
+
+    /// With a cookie, the page that sent the request must be trusted.
+    ///
+    /// # Errors
+    /// If it is not.
+    pub fn check_page(&self) -> Result<(), Problem> {
+        self.web
+            .trusted
+            .check_cookie_request(&self.method, &self.headers)
+    }
+
+    /// Whether a session began less than a day ago (contract 7).
+    pub fn is_fresh(&self, session: &SessionRow) -> bool {
+        self.app().clock.now() - session.created_at < FRESH_FOR
+    }
+
     /// Makes a used session last longer when it is time; the new row if it does.
     ///
     /// # Errors
     /// When it cannot be written.
     pub async fn extend(&self, session: &Session) -> Result<Option<SessionRow>, Problem> {
+        // First what rules out nearly every request and costs nothing.
+        if !accounts::is_due_for_extension(self.app(), &session.live.session) {
+            return Ok(None);
+        }
         let off = Fields::of_query(self.query.as_deref())
             .raw("disableRefresh")
             .is_some_and(|value| value == "true");
-        if off
-            || self.is_brief()
-            || !accounts::is_due_for_extension(self.app(), &session.live.session)
-        {
+        if off || self.is_brief() {
             return Ok(None);
         }
-        Ok(accounts::extend_session(self.app(), &session.live.session, &self.caller).await?)
+        let extended = accounts::extend_session(self.app(), &session.live.session, &self.caller);
+        Ok(Box::pin(extended).await?)
     }
 
     /// Who gives a command in this request.
@@ -311,10 +481,19 @@ impl Call {
     }
 }
 
-/// Leaves the position of what this request wrote out of the answer, where it would tell too much.
-pub fn forget_written() {
-    // Outside of a request there is nothing to forget.
-    let _ = WRITTEN.try_with(|written| written.set(None));
+/// Why a handler ends early: a problem, or a whole answer.
+pub struct Refusal(Box<Response>);
+
+impl<E: Into<Problem>> From<E> for Refusal {
+    fn from(error: E) -> Self {
+        Self(Box::new(error.into().into_response()))
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        *self.0
+    }
 }
 
 /// An answer that was given before, byte for byte.
@@ -378,17 +557,20 @@ pub fn set_header(response: &mut Response, name: &'static str, value: &str) {
 }
 
 /// Lets scripts of other origins read a header of the answer.
-pub fn expose(response: &mut Response, name: &str) {
+pub fn expose(response: &mut Response, name: &'static str) {
     let exposed = match response
         .headers()
         .get(header::ACCESS_CONTROL_EXPOSE_HEADERS)
         .and_then(|value| value.to_str().ok())
     {
         Some(already) if already.split(", ").any(|known| known == name) => return,
-        Some(already) => format!("{already}, {name}"),
-        None => name.to_owned(),
+        Some(already) => HeaderValue::try_from(format!("{already}, {name}"))
+            .expect("names of headers are visible ASCII characters"),
+        None => HeaderValue::from_static(name),
     };
-    set_header(response, "access-control-expose-headers", &exposed);
+    response
+        .headers_mut()
+        .insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
 }
 
 /// A redirect whose target was checked.
@@ -417,6 +599,11 @@ pub fn redirect(target: &str) -> Response {
 
 /// Adds `error=CODE` to a redirect target.
 pub fn with_error(target: &str, code: &str) -> String {
+    with_query(target, &format!("error={code}"))
+}
+
+/// Adds a pair to the query of a redirect target.
+pub fn with_query(target: &str, pair: &str) -> String {
     let (before, fragment) = target
         .split_once('#')
         .map_or((target, None), |(before, fragment)| {
@@ -426,11 +613,34 @@ pub fn with_error(target: &str, code: &str) -> String {
     let fragment = fragment
         .map(|fragment| format!("#{fragment}"))
         .unwrap_or_default();
-    format!("{before}{separator}error={code}{fragment}")
+    format!("{before}{separator}{pair}{fragment}")
+}
+
+/// Marks an answer without a body as JSON, as clients know some redirects.
+pub fn as_json(mut response: Response) -> Response {
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    response
+}
+
+/// Makes a safe path absolute against the base URL, as some redirects of the wire are.
+pub fn absolute(base_url: &str, target: &str) -> String {
+    if target.starts_with('/') {
+        format!("{base_url}{target}")
+    } else {
+        target.to_owned()
+    }
+}
+
+/// A time as clients know it: UTC with milliseconds.
+pub fn iso(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
 fn as_iso<S: Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&time.to_rfc3339_opts(SecondsFormat::Millis, true))
+    serializer.serialize_str(&iso(*time))
 }
 
 /// A person as clients see them. Bans and second factors are not in this service yet, so nobody has one.
@@ -475,6 +685,22 @@ pub fn user_json(user: &UserRow) -> UserJson<'_> {
     }
 }
 
+/// A session of a list: `token` is real for the one that asks, a handle for the others.
+pub fn session_json<'a>(session: &'a SessionRow, token: &'a str) -> SessionJson<'a> {
+    SessionJson {
+        expires_at: session.expires_at,
+        token,
+        created_at: session.created_at,
+        updated_at: session.updated_at,
+        ip_address: &session.ip_address,
+        user_agent: &session.user_agent,
+        user_id: &session.user_id,
+        active_organization_id: (),
+        impersonated_by: (),
+        id: &session.id,
+    }
+}
+
 /// A session as its own client sees it. Organizations and impersonation are not in this service yet.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -494,11 +720,32 @@ pub struct SessionJson<'a> {
     id: &'a str,
 }
 
-/// A session and its person: the answer to "who am I". Typed, because it is the hottest one.
+/// A session and its person.
 #[derive(Serialize)]
 pub struct SessionAndUser<'a> {
     session: SessionJson<'a>,
     user: UserJson<'a>,
+}
+
+/// The answer to "who am I": the session as its own client sees it, with its person. It is the hottest
+/// one, so everything but the token is written only once for as long as the session is remembered.
+pub fn who_am_i(session: &Session, extended: Option<&SessionRow>) -> Response {
+    let Session { live, token } = session;
+    let written;
+    let (before, after) = match extended {
+        None => live.shown(|| around_token(&live.session, &live.user)),
+        Some(row) => {
+            written = around_token(row, &live.user);
+            &written
+        }
+    };
+    let token = Value::from(token.as_str()).to_string();
+    let mut response = Response::new(Body::from([before, token.as_str(), after].concat()));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    response
 }
 
 /// A session as its own client sees it, with its person.
@@ -508,20 +755,20 @@ pub fn session_and_user<'a>(
     user: &'a UserRow,
 ) -> SessionAndUser<'a> {
     SessionAndUser {
-        session: SessionJson {
-            expires_at: session.expires_at,
-            token,
-            created_at: session.created_at,
-            updated_at: session.updated_at,
-            ip_address: &session.ip_address,
-            user_agent: &session.user_agent,
-            user_id: &session.user_id,
-            active_organization_id: (),
-            impersonated_by: (),
-            id: &session.id,
-        },
+        session: session_json(session, token),
         user: user_json(user),
     }
+}
+
+/// The JSON of a session and its person before and after the session's token.
+fn around_token(session: &SessionRow, user: &UserRow) -> (String, String) {
+    let json = serde_json::to_string(&session_and_user(session, "", user))
+        .expect("texts and times have a JSON form");
+    // Only a time stands before it.
+    let (before, after) = json
+        .split_once(r#""token":"""#)
+        .expect("the token is a field");
+    (format!(r#"{before}"token":"#), after.to_owned())
 }
 
 #[cfg(test)]

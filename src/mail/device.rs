@@ -54,7 +54,7 @@ impl fmt::Debug for Device {
 
 impl Device {
     /// "Firefox on Linux" for browsers, the device's own words for others.
-    pub(super) fn description(&self, locale: Locale) -> String {
+    pub fn description(&self, locale: Locale) -> String {
         let named = |names: &[(&str, &'static str)]| {
             let known = names.iter().find(|name| self.user_agent.contains(name.0));
             known.map(|name| name.1)

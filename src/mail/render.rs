@@ -105,7 +105,7 @@ fn links(mail: &Mail) -> Result<(&str, &str), MailError> {
     let url = || plain_url(mail.url.as_deref());
     let end_sessions_url = || plain_url(mail.end_sessions_url.as_deref());
     Ok(match mail.kind {
-        MailKind::AccountExists | MailKind::AccountDeleted => ("", ""),
+        MailKind::AccountExists | MailKind::AccountDeleted | MailKind::BreachedPassword => ("", ""),
         MailKind::VerifyEmail | MailKind::ResetPassword => (url()?, ""),
         MailKind::PasswordChanged | MailKind::NewDevice => (url()?, url()?),
         MailKind::ChangeEmailConfirmation | MailKind::EmailChanged | MailKind::DeleteAccount => {
@@ -154,6 +154,10 @@ fn subject_and_button(kind: MailKind, locale: Locale) -> (&'static str, &'static
         MailKind::DeleteAccount => (
             ("Konto löschen — Mana", "Konto endgültig löschen"),
             ("Delete your account — Mana", "Delete the account for good"),
+        ),
+        MailKind::BreachedPassword => (
+            ("Dein Passwort ist nicht mehr sicher — Mana", ""),
+            ("Your password is no longer safe — Mana", ""),
         ),
         MailKind::AccountDeleted => (
             ("Konto gelöscht — Mana", ""),

@@ -2,7 +2,6 @@
 //! and holds what the command changes beside its events.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 
 use aggregates::{ClaimChange, StoredEvent};
@@ -12,7 +11,8 @@ use cqrs_es::{
     Aggregate, AggregateContext, AggregateError, DomainEvent, EventEnvelope, EventStore,
 };
 use postgres_es::PostgresEventRepository;
-use projections::{AnyEvent, RowChange};
+pub use projections::Client;
+use projections::{AnyEvent, Recorded, RowChange};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -22,7 +22,8 @@ use super::sealed::{self, DataKeys, EventPlace};
 use super::{Done, Inner, StoreError};
 use crate::crypto::aead::Key32;
 use crate::crypto::hex::encode as hex;
-use crate::custody::CustodyChange;
+use crate::custody::{CustodyChange, Seen};
+use crate::tokens::TokenChange;
 
 /// Who causes an event.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,21 +49,6 @@ impl Actor {
     }
 }
 
-/// Where a request came from. Personal data: sealed in metadata, never logged.
-#[derive(Clone, Default, PartialEq)]
-pub struct Client {
-    /// Address, empty if unknown.
-    pub ip_address: String,
-    /// `User-Agent`, empty if unknown.
-    pub user_agent: String,
-}
-
-impl Debug for Client {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Client(***)")
-    }
-}
-
 /// Work that follows from a command, queued in its transaction and keyed by its first event.
 #[derive(Clone)]
 pub struct EffectDraft {
@@ -83,6 +69,8 @@ pub struct Context {
     pub(crate) correlation_id: Option<String>,
     pub(crate) traceparent: Option<String>,
     pub(crate) custody: Vec<CustodyChange>,
+    pub(crate) seen: Vec<Seen>,
+    pub(crate) tokens: Vec<TokenChange>,
     pub(crate) new_keys: HashMap<String, Arc<Key32>>,
     pub(crate) effects: Vec<EffectDraft>,
     pub(crate) idempotent: Option<Idempotent>,
@@ -98,6 +86,8 @@ impl Context {
             correlation_id: None,
             traceparent: None,
             custody: vec![],
+            seen: vec![],
+            tokens: vec![],
             new_keys: HashMap::new(),
             effects: vec![],
             idempotent: None,
@@ -107,6 +97,14 @@ impl Context {
     /// From where, sealed under the data key of `subject`.
     pub fn from(mut self, subject: &str, client: Client) -> Self {
         self.client = Some((subject.to_owned(), client));
+        self
+    }
+
+    /// The client, if one is known, sealed under the key of `subject`.
+    pub fn about(mut self, subject: &str) -> Self {
+        if let Some((of, _)) = &mut self.client {
+            subject.clone_into(of);
+        }
         self
     }
 
@@ -126,6 +124,18 @@ impl Context {
     /// With a change to custody.
     pub fn with_secret(mut self, change: CustodyChange) -> Self {
         self.custody.push(change);
+        self
+    }
+
+    /// Only if a secret is still the one that was seen.
+    pub fn if_unchanged(mut self, seen: Seen) -> Self {
+        self.seen.push(seen);
+        self
+    }
+
+    /// With a token that is made, used up or withdrawn.
+    pub fn with_token(mut self, change: TokenChange) -> Self {
+        self.tokens.push(change);
         self
     }
 
@@ -360,6 +370,20 @@ impl<'a> CommandStore<'a> {
             self.add_claims(&mut commit, event);
         }
         self.add_effects(&mut commit, &keys)?;
+        for seen in &self.context.seen {
+            let entry = seen.entry();
+            commit.keys.push(format!(
+                "custody {} {} {}",
+                entry["kind"], entry["owner"], entry["id"]
+            ));
+            commit.more.push(("custody_seen", entry));
+        }
+        for change in &self.context.tokens {
+            let (section, entry) = change.entry(&keys)?;
+            // Tokens of a person are withdrawn together, so their commands take turns.
+            commit.keys.push(format!("tokens {}", entry["user_id"]));
+            commit.more.push((section, entry));
+        }
         for change in &self.context.custody {
             let (section, entry) = change.entry();
             commit.keys.push(format!(
@@ -375,10 +399,39 @@ impl<'a> CommandStore<'a> {
                 .push(format!("idempotency {}", entry["key_hash"]));
             commit.more.push(("idempotency", entry));
         }
+        self.add_rows(&mut commit, events);
+        let position = self.store.appender.append(commit).await?;
+        if !self.context.effects.is_empty() {
+            self.store.freshness.effect_queued();
+        }
+        Ok(position)
+    }
+
+    fn add_rows<E: StoredEvent + Into<AnyEvent>>(&self, commit: &mut Commit, events: &[E]) {
         let any: Vec<AnyEvent> = events.iter().cloned().map(Into::into).collect();
-        for (model, key, change) in projections::changes(id, &any).into_rows() {
+        let recorded = any.iter().zip(&commit.events).map(|(event, new)| Recorded {
+            stream_id: &commit.stream_id,
+            event_id: new.event_id,
+            client: self.context.client.as_ref().map(|(_, client)| client),
+            event,
+        });
+        let mut changes = projections::changes(recorded);
+        for delete in changes.take_owned() {
+            commit.keys.push(owned(delete.model, &delete.owner));
+            commit.rows.push(RowWrite {
+                model: delete.model,
+                operation: "delete",
+                row: json!(delete).to_string(),
+            });
+        }
+        for (model, key, change) in changes.into_rows() {
             let (operation, row) = match change {
-                RowChange::Put(row) => ("put", Value::Object(row)),
+                RowChange::Put(row) => {
+                    if let Some(owner) = projections::owner_of(model, &row) {
+                        commit.keys.push(owned(model, owner));
+                    }
+                    ("put", Value::Object(row))
+                }
                 RowChange::Patch(row) => ("patch", Value::Object(row)),
                 RowChange::Delete => ("delete", json!({"id": key})),
             };
@@ -388,7 +441,6 @@ impl<'a> CommandStore<'a> {
                 row: row.to_string(),
             });
         }
-        self.store.appender.append(commit).await
     }
 
     /// Data keys of all subjects in the events and the context.
@@ -405,6 +457,12 @@ impl<'a> CommandStore<'a> {
                 .effects
                 .iter()
                 .map(|effect| effect.subject.clone()),
+        );
+        subjects.extend(
+            self.context
+                .tokens
+                .iter()
+                .filter_map(|change| change.subject().map(str::to_owned)),
         );
         subjects.extend(
             self.context
@@ -458,6 +516,11 @@ impl<'a> CommandStore<'a> {
             let (section, scope, value) = match &change {
                 ClaimChange::Take(scope, value) => ("claims_take", scope, value),
                 ClaimChange::Release(scope, value) => ("claims_release", scope, value),
+                ClaimChange::ReleaseAll => {
+                    let owner = json!({"owner": commit.stream_id});
+                    commit.more.push(("claims_release_all", owner));
+                    continue;
+                }
             };
             let key_hash = hex(&self.store.claims.hash(*scope, value));
             commit
@@ -503,6 +566,12 @@ where
     folded.aggregate().handle(command, &(), &sink).await?;
     let events = sink.collect().await;
     Ok((folded, events))
+}
+
+/// Rows of an owner that end together are not put by another command of the same batch: within a batch, all
+/// deletes come first.
+fn owned(model: &str, owner: &str) -> String {
+    format!("owned {model} {owner}")
 }
 
 fn as_i64(version: usize) -> i64 {

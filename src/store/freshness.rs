@@ -9,7 +9,7 @@ use std::sync::RwLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// How far behind the log a cached answer may be.
 pub const MAX_BEHIND: Duration = Duration::from_secs(1);
@@ -28,6 +28,8 @@ pub struct Freshness {
     confirmed: RwLock<Option<Instant>>,
     /// Last position written by this node: wakes those who follow the log.
     written: watch::Sender<i64>,
+    /// Wakes the worker of the queue of effects.
+    queued: Notify,
 }
 
 impl Default for Freshness {
@@ -38,6 +40,7 @@ impl Default for Freshness {
             applied: AtomicI64::new(0),
             confirmed: RwLock::new(None),
             written: watch::Sender::new(0),
+            queued: Notify::new(),
         }
     }
 }
@@ -86,6 +89,16 @@ impl Freshness {
     /// Follows what this node writes.
     pub fn written(&self) -> watch::Receiver<i64> {
         self.written.subscribe()
+    }
+
+    /// This node has put something into the queue of effects.
+    pub fn effect_queued(&self) {
+        self.queued.notify_one();
+    }
+
+    /// Waits until this node has put something into the queue of effects.
+    pub async fn effects(&self) {
+        self.queued.notified().await;
     }
 
     fn slot(&self, stream_type: &str, stream_id: &str) -> &AtomicI64 {

@@ -114,22 +114,47 @@ impl Idempotent {
         &self.subject
     }
 
+    /// Keeps the outcome of a request that no command stands for, because it was to change nothing. Says whether nobody
+    /// else was faster.
+    ///
+    /// # Errors
+    /// When the database does not answer or the subject has no key.
+    pub async fn keep(&self, pool: &PgPool, custody: &Custody) -> Result<bool, StoreError> {
+        let key = custody.data_key(&self.subject).await?;
+        let key = key.ok_or(StoreError::NoDataKey)?;
+        let done = sqlx::query(
+            "insert into idempotency_keys (key_hash, body_hash, subject, status, sealed, position)
+             values ($1, $2, $3, $4, $5, 0) on conflict do nothing",
+        )
+        .bind(self.request.key_hash.as_slice())
+        .bind(self.request.body_hash.as_slice())
+        .bind(&self.subject)
+        .bind(i16::try_from(self.status()).unwrap_or(500))
+        .bind(self.sealed(&key))
+        .execute(pool)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
     pub(super) fn entry(&self, keys: &DataKeys) -> Result<Value, StoreError> {
         let key = keys.get(&self.subject).ok_or(StoreError::NoDataKey)?;
-        let sealed = self.outcome.as_ref().map(|o| {
-            hex(&sealed::seal_text(
-                key,
-                &self.request.place(&self.subject),
-                &o.body,
-            ))
-        });
         Ok(json!({
             "key_hash": hex(&self.request.key_hash),
             "body_hash": hex(&self.request.body_hash),
             "subject": self.subject,
-            "status": self.outcome.as_ref().map_or(200, |o| o.status),
-            "sealed": sealed,
+            "status": self.status(),
+            "sealed": self.sealed(key).map(|sealed| hex(&sealed)),
         }))
+    }
+
+    fn status(&self) -> u16 {
+        self.outcome.as_ref().map_or(200, |outcome| outcome.status)
+    }
+
+    fn sealed(&self, key: &aead::Key32) -> Option<Vec<u8>> {
+        let outcome = self.outcome.as_ref()?;
+        let place = self.request.place(&self.subject);
+        Some(sealed::seal_text(key, &place, &outcome.body))
     }
 }
 

@@ -12,7 +12,7 @@ use aggregates::user::{User, UserEvent};
 use chrono::{DateTime, Utc};
 use cqrs_es::Aggregate as _;
 use cqrs_es::persist::SerializedEvent;
-use projections::AnyEvent;
+use projections::{AnyEvent, Client};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -25,15 +25,18 @@ use super::freshness::Freshness;
 use super::sealed::{self, DataKeys, EventPlace, SealError};
 use super::{Store, StoreError};
 use crate::crypto::hex;
+use crate::custody::Custody;
 
 /// Channel on which nodes tell each other that the log has grown.
 const CHANNEL: &str = "mana_auth_log";
 /// How long the head may go unread when nobody tells of anything.
 const POLL: Duration = Duration::from_millis(250);
 /// The head is read at most this often: under load many changes come with one reading.
-const FOLLOW_EVERY: Duration = Duration::from_millis(10);
+const FOLLOW_EVERY: Duration = Duration::from_millis(25);
 /// Other nodes are told at most this often.
-const NOTIFY_EVERY: Duration = Duration::from_millis(10);
+const NOTIFY_EVERY: Duration = Duration::from_millis(25);
+/// After this event of a person, no node may go on using their data key.
+const ERASURE: &str = "user.erasure_requested";
 /// Events read at a time.
 const PAGE: i64 = 5_000;
 
@@ -145,24 +148,26 @@ pub async fn after(
 }
 
 /// The events of some kinds of streams after one position and up to another, oldest first, as the database
-/// sent them: `Store::open_sent` is left to the caller's threads. Without metadata, which no fold reads.
+/// sent them: `Store::open_sent` is left to the caller's threads. Metadata comes only if it is asked for.
 ///
 /// # Errors
 /// When the database does not answer.
 pub async fn of_streams(
     db: impl PgExecutor<'_>,
     streams: &[&str],
+    with_metadata: bool,
     after: i64,
     until: i64,
 ) -> Result<Vec<PgRow>, sqlx::Error> {
     sqlx::query(
         "select position, aggregate_type, aggregate_id, sequence, event_type, event_version, payload,
-                'null'::jsonb as metadata, event_id, recorded_at
+                case when $4 then metadata else 'null'::jsonb end as metadata, event_id, recorded_at
          from events where position > $1 and position <= $2 and aggregate_type = any($3) order by position",
     )
     .bind(after)
     .bind(until)
     .bind(streams)
+    .bind(with_metadata)
     .fetch_all(db)
     .await
 }
@@ -220,16 +225,26 @@ pub async fn begin_epoch(db: impl PgExecutor<'_>, head: i64) -> Result<Epoch, sq
     .await
 }
 
+/// An event that was read and opened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Opened {
+    /// Id of its stream.
+    pub stream_id: String,
+    /// Its own id.
+    pub event_id: Uuid,
+    /// Who caused it from where, if that was asked for, recorded, and its subject has a key.
+    pub client: Option<Client>,
+    /// What happened.
+    pub event: AnyEvent,
+}
+
 impl Store {
     /// Opens stored events: unsealed as far as their subjects have keys, lifted to current versions.
     ///
     /// # Errors
     /// When keys cannot be read, or an event does not open.
-    pub async fn open(&self, rows: Vec<StoredRow>) -> Result<Vec<(String, AnyEvent)>, StoreError> {
-        let subjects: BTreeSet<String> = rows
-            .iter()
-            .flat_map(|row| sealed::subjects(&row.payload))
-            .collect();
+    pub async fn open(&self, rows: Vec<StoredRow>) -> Result<Vec<Opened>, StoreError> {
+        let subjects: BTreeSet<String> = rows.iter().flat_map(StoredRow::subjects).collect();
         let keys = self
             .custody()
             .data_keys(&subjects.into_iter().collect::<Vec<_>>())
@@ -245,7 +260,7 @@ impl Store {
         &self,
         rows: Vec<StoredRow>,
         keys: &DataKeys,
-    ) -> Result<Vec<(String, AnyEvent)>, StoreError> {
+    ) -> Result<Vec<Opened>, StoreError> {
         rows.into_iter()
             .map(|mut row| {
                 let position = row.position;
@@ -253,7 +268,9 @@ impl Store {
                     StoreError::Broken(format!("event at {position}: {error}"))
                 };
                 row.unseal(keys).map_err(|error| broken(&error))?;
-                let id = row.aggregate_id.clone();
+                let client = row.client(keys).map_err(|error| broken(&error))?;
+                let client = client.and_then(|client| serde_json::from_value(client).ok());
+                let (stream_id, event_id) = (row.aggregate_id.clone(), row.event_id);
                 let event = super::upcast::upcast(
                     SerializedEvent {
                         aggregate_id: row.aggregate_id,
@@ -266,9 +283,14 @@ impl Store {
                     },
                     self.upcasters(),
                 );
-                let any =
+                let event =
                     typed(&event.aggregate_type, event.payload).map_err(|error| broken(&error))?;
-                Ok((id, any))
+                Ok(Opened {
+                    stream_id,
+                    event_id,
+                    client,
+                    event,
+                })
             })
             .collect()
     }
@@ -279,11 +301,7 @@ impl Store {
     ///
     /// # Errors
     /// When an event does not open.
-    pub fn open_sent(
-        &self,
-        rows: &[PgRow],
-        keys: &DataKeys,
-    ) -> Result<Vec<(String, AnyEvent)>, StoreError> {
+    pub fn open_sent(&self, rows: &[PgRow], keys: &DataKeys) -> Result<Vec<Opened>, StoreError> {
         let mut events = Vec::with_capacity(rows.len());
         for row in rows {
             let Json(payload): Json<&RawValue> = row.try_get("payload")?;
@@ -292,7 +310,9 @@ impl Store {
                 .upcasters()
                 .iter()
                 .any(|upcaster| upcaster.can_upcast(event_type, version));
-            if is_old || payload.get().contains(MARKER) {
+            let Json(metadata): Json<&RawValue> = row.try_get("metadata")?;
+            let has_client = metadata.get().contains("client_subject");
+            if is_old || has_client || payload.get().contains(MARKER) {
                 events.extend(self.open_with(vec![StoredRow::from_row(row)?], keys)?);
                 continue;
             }
@@ -301,7 +321,12 @@ impl Store {
                 let position: i64 = row.try_get("position").unwrap_or_default();
                 StoreError::Broken(format!("event at {position}: {error}"))
             })?;
-            events.push((row.try_get("aggregate_id")?, event));
+            events.push(Opened {
+                stream_id: row.try_get("aggregate_id")?,
+                event_id: row.try_get("event_id")?,
+                client: None,
+                event,
+            });
         }
         Ok(events)
     }
@@ -336,12 +361,12 @@ fn impersonal(error: &str) -> String {
 
 /// Follows the head until the task is dropped: every change of a stream is told to `freshness`, by
 /// whichever node it was written. Reads from the current head on; what came before is in the read models.
-pub async fn follow(pool: PgPool, freshness: Arc<Freshness>) {
+pub async fn follow(pool: PgPool, freshness: Arc<Freshness>, custody: Custody) {
     let mut position: Option<i64> = None;
     let mut written = freshness.written();
     let mut listener: Option<PgListener> = None;
     loop {
-        match catch_up(&pool, &freshness, &mut position).await {
+        match catch_up(&pool, &freshness, &custody, &mut position).await {
             Ok(true) => continue,
             Ok(false) => {}
             Err(error) => {
@@ -378,6 +403,7 @@ async fn listen(pool: &PgPool) -> Result<PgListener, sqlx::Error> {
 async fn catch_up(
     pool: &PgPool,
     freshness: &Freshness,
+    custody: &Custody,
     position: &mut Option<i64>,
 ) -> Result<bool, sqlx::Error> {
     let asked = Instant::now();
@@ -387,15 +413,18 @@ async fn catch_up(
         *position = Some(head);
         return Ok(false);
     };
-    let changed: Vec<(i64, String, String)> =
-        sqlx::query_as("select position, aggregate_type, aggregate_id from events where position > $1 order by position limit $2")
+    let changed: Vec<(i64, String, String, String)> =
+        sqlx::query_as("select position, aggregate_type, aggregate_id, event_type from events where position > $1 order by position limit $2")
             .bind(from)
             .bind(PAGE)
             .fetch_all(pool)
             .await?;
     let mut last = from;
-    for (at, aggregate_type, id) in &changed {
+    for (at, aggregate_type, id, event_type) in &changed {
         freshness.changed(aggregate_type, id, *at);
+        if event_type == ERASURE {
+            custody.forget(id);
+        }
         last = *at;
     }
     *position = Some(last);

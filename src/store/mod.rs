@@ -37,6 +37,12 @@ tokio::task_local! {
     pub static WRITTEN: std::cell::Cell<Option<i64>>;
 }
 
+/// Leaves the position of what this request wrote out of the answer, where it would tell too much.
+pub fn forget_written() {
+    // Outside of a request there is nothing to forget.
+    let _ = WRITTEN.try_with(|written| written.set(None));
+}
+
 /// How often a command is tried when other nodes write to the same stream.
 const ATTEMPTS: u32 = 5;
 /// Folded aggregates kept per type; the stream version checked at the append proves them current.
@@ -57,6 +63,9 @@ pub enum StoreError {
     /// A secret was changed since the command saw it.
     #[error("a secret was changed by somebody else")]
     CustodyChanged,
+    /// The token that the command uses up is gone: used, withdrawn or out of date.
+    #[error("the token was used")]
+    TokenUsed,
     /// A request with the same `Idempotency-Key` was carried out already.
     #[error("the idempotency key was used")]
     IdempotencyKeyUsed,
@@ -78,6 +87,7 @@ impl StoreError {
             "stream_version" => Self::Conflict,
             "data_key" => Self::NoDataKey,
             "custody" => Self::CustodyChanged,
+            "token" => Self::TokenUsed,
             "idempotency_key" => Self::IdempotencyKeyUsed,
             _ => match reason.strip_prefix("claim:") {
                 Some(scope) => Self::ClaimTaken(scope.to_owned()),

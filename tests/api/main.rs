@@ -5,6 +5,8 @@ mod auth;
 mod bad_input;
 mod client;
 mod cookies;
+mod doors;
+mod enumeration;
 #[expect(
     dead_code,
     reason = "the tests of the log share it and need other parts"
@@ -13,6 +15,7 @@ mod harness;
 mod idempotency;
 mod layers;
 mod limits;
+mod lockout;
 mod mails;
 mod nodes;
 mod origin;

@@ -5,10 +5,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use aggregates::session::EndReason;
+use aggregates::session::{EndReason, SignInMethod};
 use aggregates::user::{User, UserCommand};
 use aggregates::{Role, Tier};
-use mana_auth::accounts::{self, Caller};
+use mana_auth::accounts::{self, Caller, Proof};
 use mana_auth::app::App;
 use mana_auth::cluster::Role as DatabaseRole;
 use mana_auth::database;
@@ -18,7 +18,7 @@ use projections::Projection;
 use serde_json::json;
 use sqlx::postgres::PgConnectOptions;
 
-use crate::client::UNVERIFIED;
+use crate::client::{PASSWORD, UNVERIFIED, answer};
 use crate::harness::{TestApp, wait_until};
 
 fn service(app: &TestApp) -> PgConnectOptions {
@@ -146,8 +146,21 @@ async fn mixed_history(app: &TestApp) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rebuilt_models_have_the_same_rows_and_shape() {
-    let app = TestApp::start(&[UNVERIFIED]).await;
+    let app = TestApp::start(&[UNVERIFIED, ("MANA_AUTH_TRUSTED_PROXIES", "127.0.0.0/8")]).await;
     mixed_history(&app).await;
+    // From an address, so that there is a device; and one who has gone.
+    for email in ["person1@example.com", "person2@example.com"] {
+        let request = app.request("POST", "/api/auth/sign-in/email");
+        let body = json!({"email": email, "password": PASSWORD});
+        let signed_in = answer(request.header("x-forwarded-for", "203.0.113.7").json(&body)).await;
+        assert_eq!(signed_in.status, 200);
+        if email.starts_with("person2") {
+            let token = signed_in.json()["token"].as_str().unwrap().to_owned();
+            let request = app.request("POST", "/api/auth/delete-user");
+            let gone = answer(request.bearer_auth(token).json(&json!({}))).await;
+            assert_eq!(gone.status, 200, "{}", gone.text);
+        }
+    }
     let before = everything(&app).await;
     for model in projections::ALL {
         assert_eq!(compare(&app, model).await.differing, Vec::<String>::new());
@@ -273,10 +286,12 @@ async fn writes_during_a_rebuild_are_not_lost() {
             while !stop.load(Ordering::SeqCst) {
                 let caller = Caller {
                     client: Client::default(),
+                    network: String::new(),
                     request_id: "rebuild".to_owned(),
                     traceparent: None,
                 };
-                let started = accounts::start_session(&app, &user, true, &caller)
+                let proof = Proof::by(SignInMethod::Password);
+                let started = accounts::start_session(&app, &user, true, proof, &caller)
                     .await
                     .unwrap();
                 live.push(started.session.id);

@@ -63,8 +63,8 @@ async fn a_healthy_database_is_well_and_stays_as_it_is() {
     assert_eq!(
         lines,
         [
-            // Pepper, root, signing key; data key and password of one person.
-            "ok      secrets open: 5 checked",
+            // Pepper, root, key of requests, signing key; data key and password of one person.
+            "ok      secrets open: 6 checked",
             "ok      log continues where it was: 0 checked",
             "ok      log has room to grow: 1 checked",
             "ok      mail server is there: 0 checked",
@@ -74,6 +74,9 @@ async fn a_healthy_database_is_well_and_stays_as_it_is() {
             "ok      read model users equals its events: 1 checked",
             "ok      read model sessions equals its events: 0 checked",
             "ok      read model signing_keys equals its events: 1 checked",
+            "ok      read model security_events equals its events: 1 checked",
+            "ok      read model devices equals its events: 0 checked",
+            "ok      read model erasures equals its events: 0 checked",
         ]
     );
     assert_eq!(examine(&place).await, Found::new());
@@ -99,7 +102,7 @@ async fn damage_is_told_in_lines_for_people_too() {
         said.out
             .contains("FAILED  claims and people belong together: 2 checked\n        user ")
     );
-    assert!(said.out.contains("ok      secrets open: 7 checked\n"));
+    assert!(said.out.contains("ok      secrets open: 8 checked\n"));
 }
 
 #[tokio::test]

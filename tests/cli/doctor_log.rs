@@ -100,15 +100,18 @@ async fn a_client_that_was_altered_is_found() {
     let cli = beside(&app);
     let examine = async || found(cli.run(&["doctor", "--json"]).await);
     assert_eq!(examine().await, Found::new());
-    let with_client = "select position from events where metadata ? 'client'";
+    let with_client = "select max(position) from events where metadata ? 'client'";
     let position = number(&app.admin, with_client).await;
     tamper(
         &app.admin,
-        "update events set metadata = jsonb_set(metadata, '{client}', to_jsonb(reverse(metadata ->> 'client')))
-         where metadata ? 'client'",
+        &format!(
+            "update events set metadata = jsonb_set(metadata, '{{client}}', to_jsonb(reverse(metadata ->> 'client')))
+             where position = {position}"
+        ),
     )
     .await;
-    let altered = format!("event at {position}: field metadata.client does not open");
+    let altered =
+        format!("the store is broken: event at {position}: field metadata.client does not open");
     assert_eq!(examine().await, only(EVENTS, [altered]));
 }
 

@@ -39,6 +39,9 @@ async fn a_read_model_is_made_anew() {
             (&json!("users"), &json!(1), &json!(3)),
             (&json!("sessions"), &json!(0), &json!(3)),
             (&json!("signing_keys"), &json!(1), &json!(3)),
+            (&json!("security_events"), &json!(1), &json!(3)),
+            (&json!("devices"), &json!(0), &json!(3)),
+            (&json!("erasures"), &json!(0), &json!(3)),
         ]
     );
     assert_eq!(place.text(rows).await, before);
@@ -56,7 +59,8 @@ async fn a_rebuild_that_cannot_be_done_changes_nothing() {
     let complaint = place.cli.run(&["rebuild", "planets"]).await.refused(1);
     assert_eq!(
         complaint,
-        "error: there is no read model \"planets\"; there are users, sessions, signing_keys\n"
+        "error: there is no read model \"planets\"; there are users, sessions, signing_keys, \
+         security_events, devices, erasures\n"
     );
     let complaint = place.cli.run(&["rebuild", "users"]).await.refused(1);
     assert!(

@@ -3,11 +3,13 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { client } from './scenarios/client.mjs';
+import { clientAccount } from './scenarios/client_account.mjs';
 import { cors } from './scenarios/cors.mjs';
 import { credits } from './scenarios/credits.mjs';
 import { keyRotation } from './scenarios/key_rotation.mjs';
 import { mailOutage } from './scenarios/mail_outage.mjs';
 import { ownRoutes } from './scenarios/own_routes.mjs';
+import { ownRoutesAccount } from './scenarios/own_routes_account.mjs';
 import { stopping } from './scenarios/stopping.mjs';
 import { assertNothingLeaked } from './secrecy.mjs';
 import { eventually } from './wait.mjs';
@@ -19,7 +21,9 @@ describe('the service', () => {
   after(async () => { if (world.service) await stopWorld(world); });
 
   client(world);
+  clientAccount(world);
   ownRoutes(world);
+  ownRoutesAccount(world);
   credits(world);
   mailOutage(world);
   cors(world);

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { Browser } from './browser.mjs';
 import { verificationLink } from './smtp.mjs';
+import { eventually } from './wait.mjs';
 
 /** Somebody who has no account yet. */
 export function newPerson() {
@@ -19,9 +20,9 @@ export async function register(world, person = newPerson()) {
   return { ...person, id: user.id };
 }
 
-/** Registers somebody and follows the link in their mail. */
-export async function registerAndVerify(world) {
-  const person = await register(world);
+/** Registers `somebody` and follows the link in their mail. */
+export async function registerAndVerify(world, somebody = newPerson()) {
+  const person = await register(world, somebody);
   const letter = await world.mail.take(person.email);
   const answer = await new Browser().get(verificationLink(letter.html));
   assert.equal(answer.status, 302);
@@ -29,10 +30,19 @@ export async function registerAndVerify(world) {
 }
 
 /** Signs in through `POST /api/v1/auth/login` and returns the answer's body. */
-export async function login(world, { email, password }, browser = new Browser()) {
-  const answer = await browser.post(`${world.service.baseUrl}/api/v1/auth/login`, { email, password });
+export async function login(world, person, browser = new Browser()) {
+  const answer = await tryLogin(world, person, browser);
   assert.equal(answer.status, 200);
   return answer.json();
+}
+
+/** Asserts that nobody gets in with this address and password. */
+export async function assertNoLogin(world, person) {
+  assert.equal((await tryLogin(world, person, new Browser())).status, 401);
+}
+
+async function tryLogin(world, { email, password }, browser) {
+  return browser.post(`${world.service.baseUrl}/api/v1/auth/login`, { email, password });
 }
 
 /** Whether a session token (not a JWT) still stands for a session. */
@@ -42,4 +52,21 @@ export async function isLive(world, sessionToken) {
   });
   assert.equal(answer.status, 200);
   return (await answer.json()) !== null;
+}
+
+/** Opens a mailed link that shows a button first (S-45), and presses it. */
+export async function pressButton(browser, link) {
+  const page = await browser.get(link);
+  assert.equal(page.status, 200);
+  const [, token] = (await page.text()).match(/<form method="post">\s*<input type="hidden" name="token" value="([^"]+)">/);
+  // The form has no target of its own: it goes back to where it came from.
+  const done = await new Browser({ origin: new URL(link).origin }).fetch(link, {
+    method: 'POST', body: new URLSearchParams({ token }),
+  });
+  assert.equal(done.status, 200);
+}
+
+/** Waits until the credits service knows somebody: their account has nothing left to do. */
+export async function settled(world, { id }) {
+  await eventually('the credits call', () => world.credits.answersFor(id).includes(200));
 }

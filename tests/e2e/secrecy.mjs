@@ -20,3 +20,11 @@ export async function assertNothingLeaked(service, userId) {
   assert.deepEqual(leaks(logs, seen.personal), [], 'personal data in the logs');
   assert.doesNotMatch(events, /\$argon2/, 'a password hash is no fact');
 }
+
+/** S-89: an erased person is in no table any more, but for the id that their events go by. */
+export async function assertErased(service, { id, email, name }, ...browsers) {
+  const dump = await service.dump();
+  assert.ok(dump.includes(id), 'the log knows that there was somebody');
+  const personal = [email, name, ...browsers.map((browser) => browser.userAgent)];
+  assert.deepEqual(leaks(dump, personal), [], 'personal data of an erased person');
+}

@@ -1,7 +1,7 @@
 // Remembers each secret and each piece of personal data that these tests see on the wire, and finds them elsewhere.
 
 const SECRET_FIELDS = ['token', 'accessToken', 'refreshToken', 'password', 'newPassword', 'currentPassword'];
-const PERSONAL_FIELDS = ['email', 'name'];
+const PERSONAL_FIELDS = ['email', 'newEmail', 'oldEmail', 'name', 'image'];
 
 class Seen {
   constructor() {
@@ -45,9 +45,15 @@ class Seen {
     }
   }
 
-  async request(request) {
-    const token = new URL(request.url).searchParams.get('token');
+  /** The token that a link carries, in its query or in its path. */
+  link(text) {
+    const url = new URL(text, 'http://nowhere.test');
+    const token = url.searchParams.get('token') ?? url.pathname.match(/\/reset-password\/([^/]+)$/)?.[1];
     if (token) this.secret(token);
+  }
+
+  async request(request) {
+    this.link(request.url);
     this.json(await request.clone().text());
   }
 
@@ -59,6 +65,8 @@ class Seen {
       const token = response.headers.get(name);
       if (token) this.secret(token);
     }
+    const location = response.headers.get('location');
+    if (location) this.link(location);
     this.json(await response.clone().text());
   }
 }

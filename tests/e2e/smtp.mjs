@@ -1,4 +1,5 @@
 // A real SMTP server on loopback, with a certificate of its own and a mailbox that tests can read.
+import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -96,8 +97,7 @@ export class MailServer {
     const chunks = [];
     for await (const chunk of stream) chunks.push(chunk);
     const letter = await PostalMime.parse(Buffer.concat(chunks));
-    const links = [letter.html, letter.text].map(verificationLink);
-    for (const link of links) if (link) seen.secret(new URL(link).searchParams.get('token'));
+    for (const link of [...linksIn(letter.html), ...linksIn(letter.text)]) seen.link(link);
     const to = session.envelope.rcptTo.map((recipient) => recipient.address);
     const { subject, html, text } = letter;
     this.letters.push({ to, subject, html, text, secure: session.secure, user: session.user });
@@ -106,13 +106,37 @@ export class MailServer {
   /** Takes the next letter to `address` out of the mailbox, waiting for it if need be. */
   async take(address) {
     return eventually('a letter', () => {
-      const at = this.letters.findIndex((letter) => letter.to.includes(address.toLowerCase()));
+      const at = this.find(address);
       return at >= 0 && this.letters.splice(at, 1)[0];
     });
   }
+
+  /** Whether a letter to `address` lies in the mailbox. */
+  has(address) {
+    return this.find(address) >= 0;
+  }
+
+  find(address) {
+    return this.letters.findIndex((letter) => letter.to.includes(address.toLowerCase()));
+  }
 }
 
-/** The verification link in a text, found as a client without an HTML parser finds it. */
+/** Every link in a text, found as a client without an HTML parser finds it. */
+function linksIn(text) {
+  return text?.match(/https?:\/\/[^\s"'<>]+/g) ?? [];
+}
+
+/** The verification link in a text. */
 export function verificationLink(text) {
-  return text?.match(/https?:\/\/[^\s"'<>]+\/api\/auth\/verify-email\?[^\s"'<>]+/)?.[0];
+  return linksIn(text).find((link) => new URL(link).pathname === '/api/auth/verify-email');
+}
+
+/** The link of a letter whose path begins like this; both parts of the letter have the same one. */
+export function linkIn(letter, path) {
+  const [plain, rich] = [letter.text, letter.html].map((text) => (
+    linksIn(text).find((link) => new URL(link).pathname.startsWith(path))
+  ));
+  assert.ok(plain, `a link to ${path} in "${letter.subject}"`);
+  assert.equal(rich, plain);
+  return plain;
 }

@@ -35,6 +35,7 @@ async fn a_command_writes_everything_at_once() {
         "public.events",
         "public.idempotency_keys",
         "public.streams",
+        "read.security_events",
         "read.users",
     ];
     assert_eq!(changed(&before, &snapshot(&node.admin).await), tables);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -73,6 +74,7 @@ impl Service {
             .env("MANA_AUTH_DATA_DIR", self.folder.join("data"))
             .env("MANA_AUTH_HASH_THREADS", "2")
             .env("MANA_AUTH_RATE_LIMIT", "off")
+            .env("MANA_AUTH_TRUSTED_PROXIES", "127.0.0.0/8")
             .env("MANA_AUTH_REQUIRE_EMAIL_VERIFICATION", "false")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -113,6 +115,8 @@ impl Service {
 
     async fn post(&self, path: &str, token: Option<&str>, body: Value) -> Option<Value> {
         let request = self.client.post(format!("{}{path}", self.base)).json(&body);
+        // From an address, so that there are devices.
+        let request = request.header("x-forwarded-for", "203.0.113.5");
         let request = match token {
             Some(token) => request.bearer_auth(token),
             None => request,
@@ -201,8 +205,11 @@ async fn load(
     }
 }
 
+/// Nobody's address is in their password: the service would refuse it.
 fn password(email: &str) -> String {
-    format!("password of {email}")
+    let mut hash = DefaultHasher::new();
+    email.hash(&mut hash);
+    format!("{:032x}", hash.finish())
 }
 
 /// I-1, I-2, I-3 and I-8: no acknowledged fact is lost, positions stay dense, and read models equal a rebuild.
@@ -304,7 +311,9 @@ async fn assert_equal_to_a_rebuild(service: &Service) {
             "{} equals a rebuild",
             model.name
         );
-        assert!(compared.rows > 0, "{} has rows", model.name);
+        // Nobody here deletes their account.
+        let has_rows = compared.rows > 0 || model.name == "erasures";
+        assert!(has_rows, "{} has rows", model.name);
     }
     tasks.stop(app).await;
 }

@@ -40,7 +40,10 @@ async fn assert_one_account(node: &TestApp) {
         ("select count(*) from read.users", 1),
         ("select count(*) from claims", 1),
         ("select count(*) from custody where kind = 'password'", 1),
-        ("select count(*) from custody where kind = 'data_key'", 1),
+        (
+            "select count(*) from custody where kind = 'data_key' and owner not like 'service:%'",
+            1,
+        ),
         (
             "select count(*) from events where event_type = 'user.registered'",
             1,

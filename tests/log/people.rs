@@ -1,6 +1,6 @@
 //! People and their sessions, as commands make them.
 
-use aggregates::session::{EndReason, Session, SessionCommand, SessionError};
+use aggregates::session::{EndReason, Session, SessionCommand, SessionError, SignInMethod};
 use aggregates::user::{User, UserCommand, UserError};
 use aggregates::{EmailAddress, Role, SessionId, Tier, UserId};
 use chrono::TimeDelta;
@@ -109,6 +109,7 @@ impl Person {
         let command = SessionCommand::Start {
             user_id: self.id.clone(),
             token_hash: TokenHash::of(TokenKind::Session, &token).to_hex(),
+            method: SignInMethod::Password,
             remembered: true,
             ip_address: client.ip_address.clone(),
             user_agent: client.user_agent.clone(),

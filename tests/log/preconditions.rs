@@ -352,5 +352,5 @@ async fn destroy_data_key(admin: &PgPool, person: &Person) {
 
 fn a_mail_to(person: &Person) -> mana_auth::store::EffectDraft {
     let mail = Mail::to(MailKind::AccountExists, &person.email, &person.name, None);
-    effects::mail(&person.id, &mail)
+    effects::mail(person.id.as_str(), &mail)
 }

@@ -13,7 +13,11 @@ use crate::harness::TestApp;
 use crate::people::person;
 
 /// The tables that may hold personal data only sealed or hashed: all but the read models.
-const SEALED_TABLES: [&str; 8] = [
+/// Says who tried what from where, for a month; erasure deletes it. In clear like the read models.
+const CLEAR_TABLE: &str = "door_events";
+
+const SEALED_TABLES: [&str; 10] = [
+    "attempts",
     "claims",
     "custody",
     "effects",
@@ -22,6 +26,7 @@ const SEALED_TABLES: [&str; 8] = [
     "log_epochs",
     "rate_limits",
     "streams",
+    "tokens",
 ];
 
 async fn text_of(admin: &PgPool, table: &str) -> String {
@@ -83,7 +88,7 @@ async fn nothing_personal_and_no_token_is_in_clear_outside_the_read_models() {
     // Nobody knows how to do it, so that it stays in the queue.
     let held = mana_auth::store::EffectDraft {
         kind: "held",
-        ..effects::mail(&ada.id, &mail)
+        ..effects::mail(ada.id.as_str(), &mail)
     };
     let context = ada
         .with_key(&node.app)
@@ -123,8 +128,9 @@ async fn nothing_personal_and_no_token_is_in_clear_outside_the_read_models() {
     );
     let tables: Vec<String> = sqlx::query_scalar(
         "select tablename::text from pg_tables where schemaname = 'public'
-         and tablename not like 'events\\_%' and tablename not like '\\_sqlx%' order by 1",
+         and tablename not like 'events\\_%' and tablename not like '\\_sqlx%' and tablename <> $1 order by 1",
     )
+    .bind(CLEAR_TABLE)
     .fetch_all(&node.admin)
     .await
     .unwrap();
@@ -143,7 +149,7 @@ async fn events_that_were_exchanged_do_not_open() {
         .await
         .unwrap();
     let opened = node.app.store.open(rows).await.unwrap();
-    let (_, AnyEvent::User(aggregates::user::UserEvent::Registered { name, .. })) = &opened[0]
+    let AnyEvent::User(aggregates::user::UserEvent::Registered { name, .. }) = &opened[0].event
     else {
         panic!("{opened:?}")
     };
@@ -186,7 +192,7 @@ async fn each_queued_mail_leaves_once_from_whichever_node() {
     for number in 0..20 {
         let app = if number % 2 == 0 { &one.app } else { &two.app };
         let actor = Context::of(Actor::User(ada.id.to_string()));
-        let context = actor.then(effects::mail(&ada.id, &mail(number)));
+        let context = actor.then(effects::mail(ada.id.as_str(), &mail(number)));
         ada.rename_with(app, &format!("Ada {number}"), context)
             .await
             .unwrap();
@@ -213,7 +219,7 @@ async fn a_queued_mail_that_was_moved_is_not_sent() {
     };
     let held = mana_auth::store::EffectDraft {
         kind: "held",
-        ..effects::mail(&ada.id, &mail)
+        ..effects::mail(ada.id.as_str(), &mail)
     };
     let actor = Context::of(Actor::User(ada.id.to_string()));
     ada.rename_with(&node.app, "Ada King", actor.then(held))

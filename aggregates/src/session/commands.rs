@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::EndReason;
+use super::{EndReason, SignInMethod};
 use crate::UserId;
 
 /// A request to change a session.
@@ -14,6 +14,8 @@ pub enum SessionCommand {
         user_id: UserId,
         /// SHA-256 of the session token, lower-case hex.
         token_hash: String,
+        /// How they proved who they are.
+        method: SignInMethod,
         /// Whether it outlives the browser and slides; else it lasts a day at most.
         remembered: bool,
         /// Address of the client, empty if unknown.

@@ -16,6 +16,9 @@ pub enum SessionEvent {
         user_id: UserId,
         /// SHA-256 of the session token, lower-case hex; the token itself is known to the client alone.
         token_hash: String,
+        /// How the person proved who they are.
+        #[serde(default, skip_serializing_if = "SignInMethod::is_default")]
+        method: SignInMethod,
         /// Whether it outlives the browser and slides.
         remembered: bool,
         /// Address of the client, empty if unknown.
@@ -36,6 +39,9 @@ pub enum SessionEvent {
     },
     /// The token is worth nothing from now on. A session that merely expires has no such event.
     Ended {
+        /// Whose session it was; the first events of this type did not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        user_id: Option<UserId>,
         /// Why.
         reason: EndReason,
         /// When.
@@ -51,6 +57,37 @@ pub enum EndReason {
     SignedOut,
     /// Somebody ended it from elsewhere: the person on another device, or an operator.
     Revoked,
+    /// The account got another password from somebody who knew the old one.
+    PasswordChanged,
+    /// The account got another password by a link in a mail.
+    PasswordReset,
+    /// The account got another address.
+    EmailChanged,
+}
+
+/// How somebody proved who they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SignInMethod {
+    /// By the account's password.
+    #[default]
+    Password,
+    /// By making the account just now.
+    SignUp,
+    /// By a link in a mail to the account's address.
+    EmailLink,
+    /// By another session, which this one takes the place of.
+    Session,
+}
+
+impl SignInMethod {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde passes a reference"
+    )]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl DomainEvent for SessionEvent {

@@ -11,9 +11,9 @@ use cqrs_es::event_sink::EventSink;
 use serde::{Deserialize, Serialize};
 
 pub use commands::SessionCommand;
-pub use events::{EndReason, SessionEvent};
+pub use events::{EndReason, SessionEvent, SignInMethod};
 
-use crate::Personal;
+use crate::{Personal, UserId};
 
 /// A session in its stages.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -23,6 +23,8 @@ pub enum Session {
     Absent,
     /// Its token is good until `expires_at`.
     Live {
+        /// Whose.
+        user_id: UserId,
         /// When it ends by itself.
         expires_at: DateTime<Utc>,
     },
@@ -54,6 +56,7 @@ impl Session {
             SessionCommand::Start {
                 user_id,
                 token_hash,
+                method,
                 remembered,
                 ip_address,
                 user_agent,
@@ -68,6 +71,7 @@ impl Session {
                 Ok(vec![SessionEvent::Started {
                     user_id,
                     token_hash,
+                    method,
                     remembered,
                     ip_address,
                     user_agent,
@@ -78,7 +82,11 @@ impl Session {
             SessionCommand::Extend { expires_at, at } => self.extend(expires_at, at),
             SessionCommand::End { reason, at } => match self {
                 Self::Absent => Err(SessionError::NotLive),
-                Self::Live { .. } => Ok(vec![SessionEvent::Ended { reason, at }]),
+                Self::Live { user_id, .. } => Ok(vec![SessionEvent::Ended {
+                    user_id: Some(user_id.clone()),
+                    reason,
+                    at,
+                }]),
                 Self::Ended => Ok(vec![]),
             },
         }
@@ -90,7 +98,7 @@ impl Session {
         at: DateTime<Utc>,
     ) -> Result<Vec<SessionEvent>, SessionError> {
         match self {
-            Self::Live { expires_at } if *expires_at > at => {
+            Self::Live { expires_at, .. } if *expires_at > at => {
                 let worth_it = until - *expires_at >= LEAST_EXTENSION;
                 Ok(worth_it
                     .then_some(SessionEvent::Extended {
@@ -125,10 +133,30 @@ impl Aggregate for Session {
     }
 
     fn apply(&mut self, event: SessionEvent) {
-        *self = match event {
-            SessionEvent::Started { expires_at, .. }
-            | SessionEvent::Extended { expires_at, .. } => Self::Live { expires_at },
-            SessionEvent::Ended { .. } => Self::Ended,
-        };
+        match (&mut *self, event) {
+            (
+                _,
+                SessionEvent::Started {
+                    user_id,
+                    expires_at,
+                    ..
+                },
+            ) => {
+                *self = Self::Live {
+                    user_id,
+                    expires_at,
+                };
+            }
+            (
+                Self::Live { expires_at, .. },
+                SessionEvent::Extended {
+                    expires_at: until, ..
+                },
+            ) => {
+                *expires_at = until;
+            }
+            (Self::Absent | Self::Ended, SessionEvent::Extended { .. }) => {}
+            (_, SessionEvent::Ended { .. }) => *self = Self::Ended,
+        }
     }
 }

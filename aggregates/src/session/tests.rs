@@ -19,6 +19,7 @@ fn start() -> SessionCommand {
     SessionCommand::Start {
         user_id: UserId::new("u1"),
         token_hash: "00ff".into(),
+        method: SignInMethod::Password,
         remembered: true,
         ip_address: "192.0.2.1".into(),
         user_agent: "x".into(),
@@ -31,6 +32,7 @@ fn started() -> SessionEvent {
     SessionEvent::Started {
         user_id: UserId::new("u1"),
         token_hash: "00ff".into(),
+        method: SignInMethod::Password,
         remembered: true,
         ip_address: Personal::about("u1", "192.0.2.1".into()),
         user_agent: Personal::about("u1", "x".into()),
@@ -41,6 +43,7 @@ fn started() -> SessionEvent {
 
 fn ended() -> SessionEvent {
     SessionEvent::Ended {
+        user_id: Some(UserId::new("u1")),
         reason: EndReason::SignedOut,
         at: at(),
     }
@@ -131,4 +134,96 @@ fn ending_twice_is_ending_once() {
         .given_no_previous_events()
         .when(end)
         .then_expect_error(SessionError::NotLive);
+}
+
+#[test]
+fn a_session_says_how_its_person_came_in() {
+    for by in [
+        SignInMethod::Password,
+        SignInMethod::SignUp,
+        SignInMethod::EmailLink,
+        SignInMethod::Session,
+    ] {
+        let (mut command, mut event) = (start(), started());
+        if let SessionCommand::Start { method, .. } = &mut command {
+            *method = by;
+        }
+        if let SessionEvent::Started { method, .. } = &mut event {
+            *method = by;
+        }
+        session()
+            .given_no_previous_events()
+            .when(command)
+            .then_expect_events(vec![event]);
+    }
+}
+
+/// Also when it has expired meanwhile: whoever lists what was ended misses none.
+#[test]
+fn the_end_says_whose_session_it_was_and_why() {
+    for reason in [
+        EndReason::SignedOut,
+        EndReason::Revoked,
+        EndReason::PasswordChanged,
+        EndReason::PasswordReset,
+        EndReason::EmailChanged,
+    ] {
+        let end = SessionCommand::End {
+            reason,
+            at: days(8),
+        };
+        session()
+            .given(vec![started()])
+            .when(end)
+            .then_expect_events(vec![SessionEvent::Ended {
+                user_id: Some(UserId::new("u1")),
+                reason,
+                at: days(8),
+            }]);
+    }
+}
+
+#[test]
+fn an_end_of_the_first_kind_is_an_end() {
+    let ended = SessionEvent::Ended {
+        user_id: None,
+        reason: EndReason::Revoked,
+        at: at(),
+    };
+    session()
+        .given(vec![started(), ended])
+        .when(SessionCommand::Extend {
+            expires_at: days(9),
+            at: days(2),
+        })
+        .then_expect_error(SessionError::NotLive);
+}
+
+#[test]
+fn an_extension_is_worth_an_event_from_a_minute_on() {
+    let extend = |expires_at| SessionCommand::Extend {
+        expires_at,
+        at: days(2),
+    };
+    let a_minute_later = days(7) + TimeDelta::minutes(1);
+    session()
+        .given(vec![started()])
+        .when(extend(a_minute_later))
+        .then_expect_events(vec![SessionEvent::Extended {
+            expires_at: a_minute_later,
+            at: days(2),
+        }]);
+    for too_little in [a_minute_later - TimeDelta::milliseconds(1), days(3)] {
+        session()
+            .given(vec![started()])
+            .when(extend(too_little))
+            .then_expect_events(vec![]);
+    }
+}
+
+#[test]
+fn a_session_holds_nothing_that_must_be_unique() {
+    for event in [started(), ended()] {
+        assert!(crate::StoredEvent::claims(&event).is_empty());
+    }
 }

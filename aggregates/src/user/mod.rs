@@ -1,5 +1,6 @@
 //! User: an account from sign-up on. Passwords are in custody; sessions are streams of their own.
 
+mod account;
 mod commands;
 mod events;
 #[cfg(test)]
@@ -10,10 +11,12 @@ use cqrs_es::Aggregate;
 use cqrs_es::event_sink::EventSink;
 use serde::{Deserialize, Serialize};
 
+pub use account::Account;
 pub use commands::UserCommand;
-pub use events::{Change, UserEvent};
+pub use events::{Change, ErasureReason, PasswordCause, UserEvent};
 
-use crate::{EmailAddress, Personal, Role, Tier};
+use crate::session::EndReason;
+use crate::{EmailAddress, Personal, SessionId, Tier};
 
 /// An account, or the place where one may come to be.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -27,19 +30,8 @@ pub enum User {
     Absent,
     /// An account.
     Registered(Account),
-}
-
-/// What is known of a registered user.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Account {
-    id: String,
-    email: Personal<EmailAddress>,
-    name: Personal<String>,
-    image: Option<Personal<String>>,
-    locale: Option<Personal<String>>,
-    email_verified: bool,
-    role: Role,
-    tier: Tier,
+    /// There was one; nobody registers under this id again.
+    Closed,
 }
 
 /// Why a command on a user is refused.
@@ -54,6 +46,9 @@ pub enum UserError {
     /// The proof is for an address that is not the account's.
     #[error("the address is not the account's")]
     OtherEmail,
+    /// Nobody waits for this address any more: it was not asked for, or the request was taken back.
+    #[error("this address is not the one that was asked for")]
+    NoSuchChange,
 }
 
 impl User {
@@ -86,13 +81,50 @@ impl User {
                         tier: Tier::default(),
                         at,
                     },
-                    UserEvent::PasswordSet { at },
+                    UserEvent::PasswordSet {
+                        cause: PasswordCause::SignUp,
+                        at,
+                    },
                 ])
             }
             UserCommand::VerifyEmail { email, at } => self.account()?.verify_email(&email, at),
-            UserCommand::SetPassword { at } => {
-                self.account().map(|_| vec![UserEvent::PasswordSet { at }])
+            UserCommand::SetPassword { cause, keep, at } => {
+                self.account()?;
+                let reason = match cause {
+                    PasswordCause::SignUp | PasswordCause::Change => EndReason::PasswordChanged,
+                    PasswordCause::Reset => EndReason::PasswordReset,
+                };
+                Ok(vec![
+                    UserEvent::PasswordSet { cause, at },
+                    sessions_ended(keep, reason, at),
+                ])
             }
+            UserCommand::RequestEmailChange { to, at } => {
+                let account = self.account()?;
+                if account.email.get() == Some(&to) {
+                    return Ok(vec![]);
+                }
+                let to = Personal::about(&account.id, to);
+                Ok(vec![UserEvent::EmailChangeRequested { to, at }])
+            }
+            UserCommand::ChangeEmail { to, keep, at } => self.account()?.change_email(to, keep, at),
+            UserCommand::RevertEmail { to, at } => self.account()?.go_back(&to, None, at),
+            UserCommand::ReleaseFormerEmail { email, left_at, at } => {
+                Ok(self.account()?.release_former_email(&email, left_at, at))
+            }
+            UserCommand::EndSessions { keep, reason, at } => {
+                self.account()?;
+                Ok(vec![sessions_ended(keep, reason, at)])
+            }
+            UserCommand::LockOut { until, at } => {
+                self.account()?;
+                Ok(vec![UserEvent::LockedOut { until, at }])
+            }
+            UserCommand::RequestErasure { reason, at } => match self {
+                Self::Absent => Err(UserError::NotRegistered),
+                Self::Registered(_) => Ok(vec![UserEvent::ErasureRequested { reason, at }]),
+                Self::Closed => Ok(vec![]),
+            },
             UserCommand::ChangeProfile {
                 name,
                 image,
@@ -118,91 +150,24 @@ impl User {
         }
     }
 
+    /// The address that was asked for and is not proven yet.
+    pub fn pending_email(&self) -> Option<&EmailAddress> {
+        self.account().ok()?.pending_email.as_ref()?.get()
+    }
+
     fn account(&self) -> Result<&Account, UserError> {
         match self {
-            Self::Absent => Err(UserError::NotRegistered),
+            Self::Absent | Self::Closed => Err(UserError::NotRegistered),
             Self::Registered(account) => Ok(account),
         }
     }
 }
 
-impl Account {
-    fn verify_email(
-        &self,
-        email: &EmailAddress,
-        at: DateTime<Utc>,
-    ) -> Result<Vec<UserEvent>, UserError> {
-        // A link proves the address that it was sent to, not the one that the account has by now.
-        if self.email.get() != Some(email) {
-            return Err(UserError::OtherEmail);
-        }
-        Ok(if self.email_verified {
-            vec![]
-        } else {
-            vec![UserEvent::EmailVerified { at }]
-        })
-    }
-
-    fn change_profile(
-        &self,
-        name: Option<String>,
-        image: Option<Option<String>>,
-        locale: Option<Option<String>>,
-        at: DateTime<Utc>,
-    ) -> Vec<UserEvent> {
-        let name = name
-            .filter(|name| self.name.get() != Some(name))
-            .map(|name| Personal::about(&self.id, name));
-        let image = self.change(&self.image, image);
-        let locale = self.change(&self.locale, locale);
-        if name.is_none() && image == Change::Kept && locale == Change::Kept {
-            return vec![];
-        }
-        vec![UserEvent::ProfileChanged {
-            name,
-            image,
-            locale,
-            at,
-        }]
-    }
-
-    fn change(&self, old: &Option<Personal<String>>, new: Option<Option<String>>) -> Change {
-        let old = old.as_ref().and_then(Personal::get);
-        match new {
-            None => Change::Kept,
-            Some(new) if new.as_ref() == old => Change::Kept,
-            Some(None) => Change::Removed,
-            Some(Some(value)) => Change::Set(Personal::about(&self.id, value)),
-        }
-    }
-
-    fn apply(&mut self, event: UserEvent) {
-        match event {
-            UserEvent::Registered { .. } | UserEvent::PasswordSet { .. } => {}
-            UserEvent::EmailVerified { .. } => self.email_verified = true,
-            UserEvent::ProfileChanged {
-                name,
-                image,
-                locale,
-                ..
-            } => {
-                if let Some(name) = name {
-                    self.name = name;
-                }
-                apply_change(&mut self.image, image);
-                apply_change(&mut self.locale, locale);
-            }
-            UserEvent::RoleChanged { role, .. } => self.role = role,
-            UserEvent::TierChanged { tier, .. } => self.tier = tier,
-        }
-    }
-}
-
-fn apply_change(field: &mut Option<Personal<String>>, change: Change) {
-    match change {
-        Change::Kept => {}
-        Change::Removed => *field = None,
-        Change::Set(value) => *field = Some(value),
+fn sessions_ended(keep: Option<SessionId>, reason: EndReason, at: DateTime<Utc>) -> UserEvent {
+    UserEvent::SessionsEnded {
+        except: keep,
+        reason,
+        at,
     }
 }
 
@@ -249,10 +214,15 @@ impl Aggregate for User {
                     email_verified: false,
                     role,
                     tier,
+                    pending_email: None,
+                    former_emails: Vec::new(),
                 });
             }
+            (this @ Self::Registered(_), UserEvent::ErasureRequested { .. }) => {
+                *this = Self::Closed;
+            }
             (Self::Registered(account), event) => account.apply(event),
-            (Self::Absent, _) => {}
+            (Self::Absent | Self::Closed, _) => {}
         }
     }
 }

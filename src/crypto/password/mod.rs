@@ -29,6 +29,7 @@ use tokio::sync::oneshot;
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
+use breach::BreachFilter;
 use hasher::Hasher;
 
 /// Longest password that is looked at, in bytes of UTF-8 as received (S-04).
@@ -125,6 +126,14 @@ impl Password {
         let mut normalised = Zeroizing::new(String::with_capacity(len));
         normalised.extend(typed.nfkc());
         Ok(Self(normalised))
+    }
+}
+
+impl Password {
+    /// Whether others know it, by the filter. The filter knows passwords as typed; one that normalising changed is
+    /// not found.
+    pub fn is_breached(&self, filter: &BreachFilter) -> bool {
+        filter.contains(&self.0)
     }
 }
 

@@ -112,6 +112,11 @@ fn mails_say_what_they_are_about_and_how_long_links_are_valid() {
             "Konto wurde gelöscht",
             "account was deleted",
         ),
+        (
+            K::BreachedPassword,
+            "gestohlener Passwörter",
+            "stolen passwords",
+        ),
     ] {
         for (locale, words) in [(Locale::De, german), (Locale::En, english)] {
             let mail = rendered(kind, locale, "Ada");
@@ -201,7 +206,11 @@ fn second_link_ends_all_sessions() {
 /// S-24.
 #[test]
 fn notices_about_the_account_itself_carry_no_link() {
-    for kind in [MailKind::AccountExists, MailKind::AccountDeleted] {
+    for kind in [
+        MailKind::AccountExists,
+        MailKind::AccountDeleted,
+        MailKind::BreachedPassword,
+    ] {
         for locale in [Locale::De, Locale::En] {
             let notice = rendered(kind, locale, "Ada");
             assert_eq!(notice.url, None);

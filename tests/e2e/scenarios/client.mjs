@@ -1,28 +1,14 @@
 // The official client, as web applications use it, from sign-up to a verified access token.
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
-import { createAuthClient } from 'better-auth/client';
-import { jwtClient } from 'better-auth/client/plugins';
-import { Browser, setCookies, watchedFetch } from '../browser.mjs';
+import { Browser, setCookies } from '../browser.mjs';
+import { bearerClient, clientIn } from '../clients.mjs';
 import { newPerson, registerAndVerify } from '../people.mjs';
 import { APP_ORIGIN } from '../service.mjs';
 import { verificationLink } from '../smtp.mjs';
 import { assertAccessToken } from '../tokens.mjs';
 
 const DAY_MS = 86_400_000;
-
-function clientIn(browser, baseURL) {
-  return createAuthClient({ baseURL, plugins: [jwtClient()], fetchOptions: { customFetchImpl: browser.fetch } });
-}
-
-/** A client without cookies that sends `token` as its credential. */
-function bearerClient(token, baseURL) {
-  return createAuthClient({
-    baseURL,
-    plugins: [jwtClient()],
-    fetchOptions: { customFetchImpl: watchedFetch, auth: { type: 'Bearer', token } },
-  });
-}
 
 export function client(world) {
   it('the client signs up, verifies the address by mail, signs out and in, and gets a token that jose verifies', async () => {

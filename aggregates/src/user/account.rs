@@ -1,0 +1,189 @@
+//! What a registered user may do, and what of it is remembered.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::{Change, UserError, UserEvent, sessions_ended};
+use crate::session::EndReason;
+use crate::{EmailAddress, Personal, Role, SessionId, Tier};
+
+/// What is known of a registered user.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Account {
+    pub(super) id: String,
+    pub(super) email: Personal<EmailAddress>,
+    pub(super) name: Personal<String>,
+    pub(super) image: Option<Personal<String>>,
+    pub(super) locale: Option<Personal<String>>,
+    pub(super) email_verified: bool,
+    pub(super) role: Role,
+    pub(super) tier: Tier,
+    /// The address that was asked for and is not proven yet.
+    pub(super) pending_email: Option<Personal<EmailAddress>>,
+    /// Addresses that the account had until lately and may go back to, in the order in which it left them, and when.
+    pub(super) former_emails: Vec<(Personal<EmailAddress>, DateTime<Utc>)>,
+}
+
+impl Account {
+    pub(super) fn verify_email(
+        &self,
+        email: &EmailAddress,
+        at: DateTime<Utc>,
+    ) -> Result<Vec<UserEvent>, UserError> {
+        // A link proves the address that it was sent to, not the one that the account has by now.
+        if self.email.get() != Some(email) {
+            return Err(UserError::OtherEmail);
+        }
+        Ok(if self.email_verified {
+            vec![]
+        } else {
+            vec![UserEvent::EmailVerified { at }]
+        })
+    }
+
+    pub(super) fn change_email(
+        &self,
+        to: EmailAddress,
+        keep: Option<SessionId>,
+        at: DateTime<Utc>,
+    ) -> Result<Vec<UserEvent>, UserError> {
+        if self.pending_email.as_ref().and_then(Personal::get) != Some(&to) {
+            return Err(UserError::NoSuchChange);
+        }
+        // An address that the account had lately is gone back to, whichever way it is asked for.
+        if let Ok(events) = self.go_back(&to, keep.clone(), at) {
+            return Ok(events);
+        }
+        Ok(vec![
+            UserEvent::EmailChanged {
+                from: self.email.clone(),
+                to: Personal::about(&self.id, to),
+                at,
+            },
+            sessions_ended(keep, EndReason::EmailChanged, at),
+        ])
+    }
+
+    pub(super) fn go_back(
+        &self,
+        to: &EmailAddress,
+        keep: Option<SessionId>,
+        at: DateTime<Utc>,
+    ) -> Result<Vec<UserEvent>, UserError> {
+        let mut formers = self.former_emails.iter();
+        let former = formers.find(|(former, _)| former.get() == Some(to));
+        let mut events = vec![UserEvent::EmailChangeReverted {
+            from: self.email.clone(),
+            to: former.ok_or(UserError::NoSuchChange)?.0.clone(),
+            at,
+        }];
+        // Whoever had the account since then does not get it back by the link that was mailed to them.
+        events.extend(formers.map(|(later, _)| released(later, at)));
+        events.push(sessions_ended(keep, EndReason::EmailChanged, at));
+        Ok(events)
+    }
+
+    pub(super) fn release_former_email(
+        &self,
+        email: &EmailAddress,
+        left_at: DateTime<Utc>,
+        at: DateTime<Utc>,
+    ) -> Vec<UserEvent> {
+        // An address that was gone back to and left again since is reserved anew.
+        let formers = self.former_emails.iter();
+        formers
+            .filter(|(former, left)| former.get() == Some(email) && *left <= left_at)
+            .map(|(former, _)| released(former, at))
+            .collect()
+    }
+
+    pub(super) fn change_profile(
+        &self,
+        name: Option<String>,
+        image: Option<Option<String>>,
+        locale: Option<Option<String>>,
+        at: DateTime<Utc>,
+    ) -> Vec<UserEvent> {
+        let name = name
+            .filter(|name| self.name.get() != Some(name))
+            .map(|name| Personal::about(&self.id, name));
+        let image = self.change(&self.image, image);
+        let locale = self.change(&self.locale, locale);
+        if name.is_none() && image == Change::Kept && locale == Change::Kept {
+            return vec![];
+        }
+        vec![UserEvent::ProfileChanged {
+            name,
+            image,
+            locale,
+            at,
+        }]
+    }
+
+    fn change(&self, old: &Option<Personal<String>>, new: Option<Option<String>>) -> Change {
+        let old = old.as_ref().and_then(Personal::get);
+        match new {
+            None => Change::Kept,
+            Some(new) if new.as_ref() == old => Change::Kept,
+            Some(None) => Change::Removed,
+            Some(Some(value)) => Change::Set(Personal::about(&self.id, value)),
+        }
+    }
+
+    fn forget_former(&mut self, email: &Personal<EmailAddress>) {
+        self.former_emails
+            .retain(|(former, _)| former.get() != email.get());
+    }
+
+    pub(super) fn apply(&mut self, event: UserEvent) {
+        match event {
+            UserEvent::Registered { .. }
+            | UserEvent::SessionsEnded { .. }
+            | UserEvent::LockedOut { .. }
+            | UserEvent::ErasureRequested { .. } => {}
+            UserEvent::PasswordSet { .. } => self.pending_email = None,
+            UserEvent::EmailVerified { .. } => self.email_verified = true,
+            UserEvent::EmailChangeRequested { to, .. } => self.pending_email = Some(to),
+            UserEvent::EmailChanged { from, to, at } => {
+                self.former_emails.push((from, at));
+                self.email = to;
+                self.pending_email = None;
+            }
+            UserEvent::EmailChangeReverted { to, .. } => {
+                self.forget_former(&to);
+                self.email = to;
+                self.pending_email = None;
+            }
+            UserEvent::FormerEmailReleased { email, .. } => self.forget_former(&email),
+            UserEvent::ProfileChanged {
+                name,
+                image,
+                locale,
+                ..
+            } => {
+                if let Some(name) = name {
+                    self.name = name;
+                }
+                apply_change(&mut self.image, image);
+                apply_change(&mut self.locale, locale);
+            }
+            UserEvent::RoleChanged { role, .. } => self.role = role,
+            UserEvent::TierChanged { tier, .. } => self.tier = tier,
+        }
+    }
+}
+
+fn released(email: &Personal<EmailAddress>, at: DateTime<Utc>) -> UserEvent {
+    UserEvent::FormerEmailReleased {
+        email: email.clone(),
+        at,
+    }
+}
+
+fn apply_change(field: &mut Option<Personal<String>>, change: Change) {
+    match change {
+        Change::Kept => {}
+        Change::Removed => *field = None,
+        Change::Set(value) => *field = Some(value),
+    }
+}

@@ -1,0 +1,157 @@
+//! A session is absent, live until some time, or over.
+
+use aggregates::UserId;
+use aggregates::session::{
+    EndReason, Session, SessionCommand, SessionError, SessionEvent, SignInMethod,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::{LENGTH, Outcome, Seen, Stream, assert_agree, for_all, minute};
+
+/// A request, and how many minutes after the one before it comes.
+#[derive(Clone, Copy, Debug)]
+struct Request {
+    after: i64,
+    what: What,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum What {
+    /// Lasting so many minutes.
+    Start(i64),
+    /// To so many minutes from now.
+    Extend(i64),
+    End(EndReason),
+}
+
+/// What is known without events: minutes since the beginning of time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Model {
+    Absent,
+    Live { until: i64 },
+    Over,
+}
+
+impl Model {
+    fn expect(&mut self, what: What, now: i64) -> Outcome<SessionError> {
+        match (what, *self) {
+            (What::Start(lasting), Self::Absent) => {
+                *self = Self::Live {
+                    until: now + lasting,
+                };
+                Ok(vec!["session.started"])
+            }
+            (What::Start(_), _) => Err(SessionError::AlreadyStarted),
+            (What::Extend(lasting), Self::Live { until }) if now < until => {
+                if now + lasting <= until {
+                    return Ok(vec![]);
+                }
+                *self = Self::Live {
+                    until: now + lasting,
+                };
+                Ok(vec!["session.extended"])
+            }
+            (What::Extend(_), _) | (What::End(_), Self::Absent) => Err(SessionError::NotLive),
+            (What::End(_), Self::Over) => Ok(vec![]),
+            (What::End(_), Self::Live { .. }) => {
+                *self = Self::Over;
+                Ok(vec!["session.ended"])
+            }
+        }
+    }
+
+    fn of(session: &Session) -> Self {
+        match session {
+            Session::Absent => Self::Absent,
+            Session::Live {
+                user_id,
+                expires_at,
+            } => {
+                assert_eq!(user_id.as_str(), "u1");
+                Self::Live {
+                    until: (*expires_at - minute(0)).num_minutes(),
+                }
+            }
+            Session::Ended => Self::Over,
+        }
+    }
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    let reason = prop::sample::select(vec![
+        EndReason::SignedOut,
+        EndReason::Revoked,
+        EndReason::PasswordChanged,
+        EndReason::PasswordReset,
+        EndReason::EmailChanged,
+    ]);
+    let what = prop_oneof![
+        4 => (1..40i64).prop_map(What::Start),
+        6 => (-5..40i64).prop_map(What::Extend),
+        1 => reason.prop_map(What::End),
+    ];
+    (0..8i64, what).prop_map(|(after, what)| Request { after, what })
+}
+
+fn command(what: What, now: i64) -> SessionCommand {
+    let at = minute(now);
+    match what {
+        What::Start(lasting) => SessionCommand::Start {
+            user_id: UserId::new("u1"),
+            token_hash: "00ff".to_owned(),
+            method: SignInMethod::EmailLink,
+            remembered: true,
+            ip_address: String::new(),
+            user_agent: String::new(),
+            expires_at: minute(now + lasting),
+            at,
+        },
+        What::Extend(lasting) => SessionCommand::Extend {
+            expires_at: minute(now + lasting),
+            at,
+        },
+        What::End(reason) => SessionCommand::End { reason, at },
+    }
+}
+
+#[test]
+fn a_session_does_what_its_model_says() {
+    let seen = Seen::default();
+    for_all(vec(request(), LENGTH), |requests| {
+        let (mut model, mut stream) = (Model::Absent, Stream::<Session>::new());
+        let mut now = 0;
+        for Request { after, what } in requests {
+            now += after;
+            let was_over = model == Model::Over;
+            let expected = model.expect(what, now);
+            seen.note(&expected);
+
+            let decided = stream.running.decide(command(what, now));
+            assert_agree(&decided, &expected, &what);
+            let happened = decided.is_ok();
+            let events = decided.unwrap_or_default();
+            assert!(!was_over || events.is_empty(), "nothing follows the end");
+            for event in &events {
+                if let SessionEvent::Ended { user_id, .. } = event {
+                    assert_eq!(user_id.as_ref().map(UserId::as_str), Some("u1"));
+                }
+            }
+            stream.append(&events);
+            assert_eq!(Model::of(&stream.running), model);
+
+            // What is true already is no event; only to start what has started is refused.
+            if happened && !matches!(what, What::Start(_)) {
+                assert_eq!(stream.running.decide(command(what, now)), Ok(vec![]));
+            }
+        }
+    });
+    seen.assert_often(&[
+        "session.started",
+        "session.extended",
+        "session.ended",
+        "nothing",
+        "AlreadyStarted",
+        "NotLive",
+    ]);
+}

@@ -1,0 +1,76 @@
+//! Every shape that a session's events can have.
+
+use aggregates::UserId;
+use aggregates::session::{EndReason, SessionEvent, SignInMethod};
+use chrono::TimeDelta;
+
+use super::{ADA, about_ada, at, erased};
+
+/// One event of every shape, with what tells it from the others of its type.
+pub fn session_events() -> Vec<(&'static str, SessionEvent)> {
+    // The first events of this type did not say whose session it was.
+    let ended_once = |reason| SessionEvent::Ended {
+        user_id: None,
+        reason,
+        at: at(8),
+    };
+    let ended = |reason| SessionEvent::Ended {
+        user_id: Some(ada()),
+        reason,
+        at: at(8),
+    };
+    vec![
+        ("", started(SignInMethod::Password)),
+        (".sign_up", started(SignInMethod::SignUp)),
+        (".email_link", started(SignInMethod::EmailLink)),
+        (".session", started(SignInMethod::Session)),
+        (
+            ".erased",
+            SessionEvent::Started {
+                user_id: ada(),
+                token_hash: token_hash(),
+                method: SignInMethod::Password,
+                remembered: false,
+                ip_address: erased(),
+                user_agent: erased(),
+                expires_at: at(6) + TimeDelta::days(1),
+                at: at(6),
+            },
+        ),
+        (
+            "",
+            SessionEvent::Extended {
+                expires_at: at(7) + TimeDelta::days(7),
+                at: at(7),
+            },
+        ),
+        (".signed_out", ended_once(EndReason::SignedOut)),
+        (".revoked", ended_once(EndReason::Revoked)),
+        (".signed_out.whose", ended(EndReason::SignedOut)),
+        (".revoked.whose", ended(EndReason::Revoked)),
+        (".password_changed.whose", ended(EndReason::PasswordChanged)),
+        (".password_reset.whose", ended(EndReason::PasswordReset)),
+        (".email_changed.whose", ended(EndReason::EmailChanged)),
+    ]
+}
+
+fn started(method: SignInMethod) -> SessionEvent {
+    SessionEvent::Started {
+        user_id: ada(),
+        token_hash: token_hash(),
+        method,
+        remembered: true,
+        ip_address: about_ada("2001:db8::1".to_owned()),
+        user_agent: about_ada("Mozilla/5.0 (\"quoted\")".to_owned()),
+        expires_at: at(6) + TimeDelta::days(7),
+        at: at(6),
+    }
+}
+
+fn ada() -> UserId {
+    UserId::new(ADA)
+}
+
+fn token_hash() -> String {
+    "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".to_owned()
+}

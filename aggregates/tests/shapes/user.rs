@@ -1,0 +1,159 @@
+//! Every shape that a user's events can have.
+
+use aggregates::session::EndReason;
+use aggregates::user::{Change, ErasureReason, PasswordCause, UserEvent};
+use aggregates::{Role, SessionId, Tier};
+use chrono::TimeDelta;
+
+use super::{about_ada, at, email, erased, name};
+
+/// One event of every shape, with what tells it from the others of its type.
+pub fn user_events() -> Vec<(&'static str, UserEvent)> {
+    [accounts(), addresses(), doors()].concat()
+}
+
+/// What an account is and shows.
+fn accounts() -> Vec<(&'static str, UserEvent)> {
+    let profile = |name, image, locale| UserEvent::ProfileChanged {
+        name,
+        image,
+        locale,
+        at: at(3),
+    };
+    vec![
+        (
+            "",
+            UserEvent::Registered {
+                email: email("ada@example.com"),
+                name: name(),
+                image: Some(about_ada("https://example.com/ada.png".to_owned())),
+                locale: Some(about_ada("de".to_owned())),
+                role: Role::Admin,
+                tier: Tier::Founder,
+                at: at(0),
+            },
+        ),
+        (
+            ".least",
+            UserEvent::Registered {
+                email: email("ada@example.com"),
+                name: about_ada(String::new()),
+                image: None,
+                locale: None,
+                role: Role::default(),
+                tier: Tier::default(),
+                at: at(0),
+            },
+        ),
+        (
+            ".erased",
+            UserEvent::Registered {
+                email: erased(),
+                name: erased(),
+                image: Some(erased()),
+                locale: Some(erased()),
+                role: Role::User,
+                tier: Tier::Public,
+                at: at(0),
+            },
+        ),
+        ("", UserEvent::EmailVerified { at: at(1) }),
+        (
+            "",
+            profile(
+                Some(name()),
+                Change::Set(about_ada("https://example.com/king.png".to_owned())),
+                Change::Set(about_ada("en-GB".to_owned())),
+            ),
+        ),
+        (".removed", profile(None, Change::Removed, Change::Removed)),
+        (".kept", profile(Some(name()), Change::Kept, Change::Kept)),
+        (
+            ".erased",
+            profile(Some(erased()), Change::Set(erased()), Change::Kept),
+        ),
+        (
+            "",
+            UserEvent::RoleChanged {
+                role: Role::Service,
+                at: at(4),
+            },
+        ),
+        (
+            "",
+            UserEvent::TierChanged {
+                tier: Tier::Beta,
+                at: at(5),
+            },
+        ),
+    ]
+}
+
+/// The address on its way to another one and back.
+fn addresses() -> Vec<(&'static str, UserEvent)> {
+    let (ada, king) = (email("ada@example.com"), email("king@example.com"));
+    let requested = |to| UserEvent::EmailChangeRequested { to, at: at(30) };
+    let changed = |from, to| UserEvent::EmailChanged {
+        from,
+        to,
+        at: at(31),
+    };
+    let reverted = |from, to| UserEvent::EmailChangeReverted {
+        from,
+        to,
+        at: at(32),
+    };
+    let released = |email| UserEvent::FormerEmailReleased { email, at: at(33) };
+    vec![
+        ("", requested(king.clone())),
+        (".erased", requested(erased())),
+        ("", changed(ada.clone(), king.clone())),
+        (".erased", changed(erased(), erased())),
+        ("", reverted(king, ada.clone())),
+        (".erased", reverted(erased(), erased())),
+        ("", released(ada)),
+        (".erased", released(erased())),
+    ]
+}
+
+/// Who gets in.
+fn doors() -> Vec<(&'static str, UserEvent)> {
+    let password_set = |cause| UserEvent::PasswordSet { cause, at: at(2) };
+    let ended = |reason| UserEvent::SessionsEnded {
+        except: None,
+        reason,
+        at: at(34),
+    };
+    vec![
+        ("", password_set(PasswordCause::SignUp)),
+        (".change", password_set(PasswordCause::Change)),
+        (".reset", password_set(PasswordCause::Reset)),
+        (".signed_out", ended(EndReason::SignedOut)),
+        (".revoked", ended(EndReason::Revoked)),
+        (".password_changed", ended(EndReason::PasswordChanged)),
+        (".password_reset", ended(EndReason::PasswordReset)),
+        (".email_changed", ended(EndReason::EmailChanged)),
+        (
+            ".but_one",
+            UserEvent::SessionsEnded {
+                except: Some(SessionId::new("s0000000000000000000000000000001")),
+                reason: EndReason::PasswordChanged,
+                at: at(34),
+            },
+        ),
+        (
+            "",
+            UserEvent::LockedOut {
+                until: at(35) + TimeDelta::minutes(15),
+                at: at(35),
+            },
+        ),
+        (
+            ".own_request",
+            UserEvent::ErasureRequested {
+                reason: ErasureReason::OwnRequest,
+                at: at(36),
+            },
+        ),
+    ]
+}

@@ -1,0 +1,249 @@
+//! `security_events`: what happened to an account, in the words of the security log. Failed tries at the doors
+//! are no events and stand beside it, in `door_events`.
+
+use aggregates::session::{EndReason, SessionEvent, SignInMethod};
+use aggregates::user::{PasswordCause, UserEvent};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+
+use crate::{AnyEvent, Changes, Client, Projection, Recorded};
+
+/// The model.
+pub const PROJECTION: Projection = Projection {
+    name: NAME,
+    version: 1,
+    streams: &["user", "session"],
+    columns: &[
+        "id",
+        "user_id",
+        "event_type",
+        "ip_address",
+        "user_agent",
+        "metadata",
+        "created_at",
+    ],
+    owner: Some(OWNER),
+    reads_client: true,
+    apply,
+};
+
+const NAME: &str = "security_events";
+const OWNER: &str = "user_id";
+
+/// One line of the security log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, sqlx::FromRow)]
+pub struct SecurityEventRow {
+    /// UUID of the event.
+    pub id: String,
+    /// About whom; none where somebody tried an address that has no account.
+    pub user_id: Option<String>,
+    /// In capitals, such as `LOGIN_SUCCESS`.
+    pub event_type: String,
+    /// Empty if unknown.
+    pub ip_address: String,
+    /// Empty if unknown.
+    pub user_agent: String,
+    /// More about it.
+    pub metadata: Value,
+    /// When.
+    pub created_at: DateTime<Utc>,
+}
+
+fn apply(recorded: Recorded<'_>, changes: &mut Changes) {
+    match recorded.event {
+        AnyEvent::User(event) => apply_user(recorded, event, changes),
+        AnyEvent::Session(event) => apply_session(recorded, event, changes),
+        AnyEvent::SigningKeys(_) | AnyEvent::Log(_) => {}
+    }
+}
+
+fn apply_user(recorded: Recorded<'_>, event: &UserEvent, changes: &mut Changes) {
+    let user_id = recorded.stream_id;
+    let nothing = Value::Null;
+    let (event_type, metadata, at) = match event {
+        UserEvent::Registered { at, .. } => ("REGISTER", nothing, at),
+        UserEvent::EmailVerified { at } => ("EMAIL_VERIFIED", nothing, at),
+        UserEvent::PasswordSet { cause, at } => match cause {
+            // Part of the registration.
+            PasswordCause::SignUp => return,
+            PasswordCause::Change => ("PASSWORD_CHANGED", nothing, at),
+            PasswordCause::Reset => ("PASSWORD_RESET_COMPLETED", nothing, at),
+        },
+        UserEvent::EmailChangeRequested { to, at } => {
+            ("EMAIL_CHANGE_REQUESTED", json!({"newEmail": to.get()}), at)
+        }
+        UserEvent::EmailChanged { from, to, at } => (
+            "EMAIL_CHANGED",
+            json!({"oldEmail": from.get(), "newEmail": to.get()}),
+            at,
+        ),
+        UserEvent::EmailChangeReverted { to, at, .. } => {
+            ("EMAIL_CHANGE_REVERTED", json!({"newEmail": to.get()}), at)
+        }
+        UserEvent::ProfileChanged { at, .. } => ("PROFILE_UPDATED", nothing, at),
+        UserEvent::RoleChanged { role, at } => ("ROLE_CHANGED", json!({"role": role}), at),
+        UserEvent::TierChanged { tier, at } => ("TIER_CHANGED", json!({"tier": tier}), at),
+        UserEvent::SessionsEnded { reason, at, .. } => {
+            ("SESSIONS_ENDED", json!({"reason": reason}), at)
+        }
+        UserEvent::LockedOut { until, at } => ("ACCOUNT_LOCKED", json!({"until": until}), at),
+        UserEvent::ErasureRequested { reason, at } => {
+            changes.delete_owned(NAME, OWNER, user_id, None);
+            let metadata = json!({"reason": reason});
+            // What stays of an erased person is that they were erased, not from where they asked for it.
+            put(
+                recorded,
+                user_id,
+                "ACCOUNT_DELETED",
+                None,
+                metadata,
+                *at,
+                changes,
+            );
+            return;
+        }
+        UserEvent::FormerEmailReleased { .. } => return,
+    };
+    put(
+        recorded,
+        user_id,
+        event_type,
+        recorded.client,
+        metadata,
+        *at,
+        changes,
+    );
+}
+
+fn apply_session(recorded: Recorded<'_>, event: &SessionEvent, changes: &mut Changes) {
+    match event {
+        SessionEvent::Started {
+            user_id,
+            method,
+            ip_address,
+            user_agent,
+            at,
+            ..
+        } => {
+            // Whoever was erased keeps no history but that of the erasure.
+            let (Some(ip_address), Some(user_agent)) = (ip_address.get(), user_agent.get()) else {
+                return;
+            };
+            let method = match method {
+                SignInMethod::Password | SignInMethod::EmailLink => method,
+                // No sign-in: the account was made, or its password changed, and that has a line already.
+                SignInMethod::SignUp | SignInMethod::Session => return,
+            };
+            let client = Client {
+                ip_address: ip_address.clone(),
+                user_agent: user_agent.clone(),
+            };
+            let metadata = json!({"method": method, "sessionId": recorded.stream_id});
+            let user_id = user_id.as_str();
+            put(
+                recorded,
+                user_id,
+                "LOGIN_SUCCESS",
+                Some(&client),
+                metadata,
+                *at,
+                changes,
+            );
+        }
+        SessionEvent::Ended {
+            user_id: Some(user_id),
+            reason,
+            at,
+        } => {
+            let event_type = match reason {
+                EndReason::SignedOut => "LOGOUT",
+                EndReason::Revoked
+                | EndReason::PasswordChanged
+                | EndReason::PasswordReset
+                | EndReason::EmailChanged => "SESSION_REVOKED",
+            };
+            let metadata = json!({"sessionId": recorded.stream_id});
+            let client = recorded.client;
+            put(
+                recorded,
+                user_id.as_str(),
+                event_type,
+                client,
+                metadata,
+                *at,
+                changes,
+            );
+        }
+        SessionEvent::Extended { .. } | SessionEvent::Ended { user_id: None, .. } => {}
+    }
+}
+
+fn put(
+    recorded: Recorded<'_>,
+    user_id: &str,
+    event_type: &str,
+    client: Option<&Client>,
+    metadata: Value,
+    at: DateTime<Utc>,
+    changes: &mut Changes,
+) {
+    let client = client.cloned().unwrap_or_default();
+    let id = recorded.event_id.to_string();
+    let row = SecurityEventRow {
+        id: id.clone(),
+        user_id: Some(user_id.to_owned()),
+        event_type: event_type.to_owned(),
+        ip_address: client.ip_address,
+        user_agent: client.user_agent,
+        metadata: if metadata.is_null() {
+            json!({})
+        } else {
+            metadata
+        },
+        created_at: at,
+    };
+    changes.put(NAME, &id, &row);
+}
+
+/// Which lines of the security log are asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Asked<'a> {
+    /// Of one person; else everybody's.
+    pub user_id: Option<&'a str>,
+    /// Of one type.
+    pub event_type: Option<&'a str>,
+    /// Older than this line.
+    pub before: Option<(DateTime<Utc>, &'a str)>,
+    /// At most so many.
+    pub limit: i64,
+}
+
+/// Lines of the security log, newest first: what happened, and what was tried at the doors.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn page(pool: &PgPool, asked: Asked<'_>) -> Result<Vec<SecurityEventRow>, sqlx::Error> {
+    let part = |table: &str| {
+        format!(
+            "(select id, user_id, event_type, ip_address, user_agent, metadata, created_at from {table}
+              where ($1::text is null or user_id = $1) and ($2::text is null or event_type = $2)
+                and ($3::timestamptz is null or (created_at, id) < ($3, $4))
+              order by created_at desc, id desc limit $5)"
+        )
+    };
+    let (at, id) = asked.before.unzip();
+    sqlx::query_as(&format!(
+        "{} union all {} order by created_at desc, id desc limit $5",
+        part("read.security_events"),
+        part("door_events"),
+    ))
+    .bind(asked.user_id)
+    .bind(asked.event_type)
+    .bind(at)
+    .bind(id)
+    .bind(asked.limit)
+    .fetch_all(pool)
+    .await
+}

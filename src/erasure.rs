@@ -1,0 +1,256 @@
+//! Closing an account for good: nobody gets in, and everything personal is destroyed. Each step may be repeated; a
+//! crash after any of them is made good by the next look of any node.
+//!
+//! 1. `user.erasure_requested` closes the account in one transaction: its row, sessions and claims are gone.
+//! 2. The erasure is entered in a ledger outside of the database, and synced. A database that comes back from a
+//!    backup does not know of it; the ledger does, and is replayed before the service answers.
+//! 3. Under the append lock, the person's data key and all their secrets are destroyed, and everything that is kept
+//!    about them beside the log is deleted. From then on the log holds nothing readable about them, and nobody can
+//!    write anything.
+//!
+//! The last mail outlives the person's key: it is sealed under one of its own, which is destroyed when the mail is
+//! delivered, or after 72 hours.
+
+use std::collections::HashSet;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use aggregates::user::{ErasureReason, User, UserCommand};
+use anyhow::Context as _;
+use chrono::{DateTime, Utc};
+use projections::users::UserRow;
+use serde::{Deserialize, Serialize};
+use sqlx::PgPool;
+
+use crate::accounts::{AccountError, mail_to};
+use crate::app::App;
+use crate::config::Config;
+use crate::effects;
+use crate::ids;
+use crate::mail::MailKind;
+use crate::maintenance;
+use crate::store::{Actor, Context, Done, RunError, Store, StoreError};
+
+/// Subjects of last mails begin like this.
+const FAREWELL: &str = "farewell:";
+/// A last mail that cannot be delivered is given up after so many hours.
+const FAREWELL_HOURS: i32 = 72;
+
+/// Closes an account and destroys what is personal.
+///
+/// # Errors
+/// When something could not be written. An account that was closed by then stays closed, and the rest follows.
+pub async fn erase(
+    app: &App,
+    user: &UserRow,
+    reason: ErasureReason,
+    context: Context,
+) -> Result<(), AccountError> {
+    let subject = format!("{FAREWELL}{}", ids::event());
+    let key = app.store.custody().new_data_key(&subject);
+    let mail = mail_to(MailKind::AccountDeleted, user);
+    let context = context
+        .with_new_data_key(&subject, key)
+        .then(effects::mail(&subject, &mail));
+    let at = app.clock.now();
+    let command = UserCommand::RequestErasure { reason, at };
+    app.store.run::<User>(&user.id, command, context).await?;
+    finish(app, &user.id, at).await?;
+    Ok(())
+}
+
+/// Steps 2 and 3 for an account that is closed.
+async fn finish(app: &App, user_id: &str, at: DateTime<Utc>) -> Result<(), StoreError> {
+    let entry = Entry {
+        user_id: user_id.to_owned(),
+        requested_at: at,
+    };
+    entry
+        .enter(&app.config)
+        .map_err(|error| StoreError::Unavailable(format!("{error:#}")))?;
+    destroy(&app.store, &app.pool, user_id).await?;
+    app.store.custody().forget(user_id);
+    tracing::info!(
+        user_id,
+        "what was personal about a closed account is destroyed"
+    );
+    Ok(())
+}
+
+/// Every table beside custody and the log that holds something about a person, and its column that says whom.
+const STORES: [(&str, &str); 7] = [
+    ("tokens", "user_id"),
+    ("door_events", "user_id"),
+    ("effects", "subject"),
+    ("idempotency_keys", "subject"),
+    ("claims", "owner"),
+    // What another node appended between the first step and this one.
+    ("read.sessions", "user_id"),
+    ("read.devices", "user_id"),
+];
+
+async fn destroy(store: &Store, pool: &PgPool, user_id: &str) -> Result<(), StoreError> {
+    let mut tx = pool.begin().await?;
+    // Nothing is appended about them meanwhile; afterwards they have no key, and nothing can be.
+    sqlx::query("select pg_advisory_xact_lock(7165746300)")
+        .execute(&mut *tx)
+        .await?;
+    store.custody().destroy_all(&mut *tx, user_id).await?;
+    for (table, column) in STORES {
+        sqlx::query(&format!("delete from {table} where {column} = $1"))
+            .bind(user_id)
+            .execute(&mut *tx)
+            .await?;
+    }
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Takes up what a crash has left: closed accounts that are not in the ledger, or still have a secret.
+///
+/// # Errors
+/// When the database does not answer or the ledger cannot be written.
+pub async fn resume(app: &App) -> anyhow::Result<()> {
+    let closed = projections::erasures::all(&app.pool).await?;
+    if closed.is_empty() {
+        return Ok(());
+    }
+    let entered: HashSet<String> = read(&app.config)?
+        .into_iter()
+        .map(|entry| entry.user_id)
+        .collect();
+    let owners: Vec<String> = closed.iter().map(|row| row.id.clone()).collect();
+    let left: HashSet<String> = app
+        .store
+        .custody()
+        .owners_among(&owners)
+        .await?
+        .into_iter()
+        .collect();
+    for row in closed {
+        if left.contains(&row.id) || !entered.contains(&row.id) {
+            finish(app, &row.id, row.requested_at).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Erases again whoever is in the ledger and back in the database.
+///
+/// # Errors
+/// When the database does not answer or the ledger cannot be read.
+pub async fn replay(app: &App) -> anyhow::Result<()> {
+    let entries = read(&app.config)?;
+    let owners: Vec<String> = entries.iter().map(|entry| entry.user_id.clone()).collect();
+    let back: HashSet<String> = app
+        .store
+        .custody()
+        .owners_among(&owners)
+        .await?
+        .into_iter()
+        .collect();
+    for entry in entries {
+        if !back.contains(&entry.user_id) {
+            continue;
+        }
+        tracing::warn!(
+            user_id = entry.user_id,
+            "an erased person is back, as after a restore: erasing again"
+        );
+        let command = UserCommand::RequestErasure {
+            reason: ErasureReason::OwnRequest,
+            at: entry.requested_at,
+        };
+        let context = Context::of(Actor::System);
+        match app.store.run(&entry.user_id, command, context).await {
+            // A log that is older than their account has nothing to close; their secrets go all the same.
+            Ok(Done::<User> { .. }) | Err(RunError::Refused(_)) => {}
+            Err(RunError::Store(error)) => return Err(error.into()),
+        }
+        finish(app, &entry.user_id, entry.requested_at).await?;
+    }
+    Ok(())
+}
+
+/// Whether a data key belongs to a last mail.
+pub fn is_farewell(subject: &str) -> bool {
+    subject.starts_with(FAREWELL)
+}
+
+/// Destroys the key of a last mail that was delivered.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn forget_farewell(pool: &PgPool, subject: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("delete from custody where owner = $1")
+        .bind(subject)
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+/// Gives up last mails that could not be delivered in time.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn give_up_farewells(pool: &PgPool) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "with gone as (
+             delete from custody where owner like $1 and created_at < clock_timestamp() - make_interval(hours => $2)
+             returning owner
+         )
+         delete from effects where subject in (select owner from gone)",
+    )
+    .bind(format!("{FAREWELL}%"))
+    .bind(FAREWELL_HOURS)
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// A line of the ledger: nothing personal.
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    user_id: String,
+    requested_at: DateTime<Utc>,
+}
+
+impl Entry {
+    /// Adds the line and makes sure that it is on disk.
+    fn enter(&self, config: &Config) -> anyhow::Result<()> {
+        let file = ledger_file(config);
+        let context = || format!("writing {}", file.display());
+        if let Some(folder) = file.parent() {
+            std::fs::create_dir_all(folder).with_context(context)?;
+        }
+        let mut ledger = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&file)
+            .with_context(context)?;
+        let line = serde_json::to_string(self).context("an entry is plain JSON")? + "\n";
+        ledger.write_all(line.as_bytes()).with_context(context)?;
+        ledger.sync_all().with_context(context)
+    }
+}
+
+fn read(config: &Config) -> anyhow::Result<Vec<Entry>> {
+    let file = ledger_file(config);
+    let text = match std::fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
+        Err(error) => return Err(error).with_context(|| format!("reading {}", file.display())),
+    };
+    // A line that a crash has cut off was not synced, so nothing was destroyed for it yet.
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    whole
+        .lines()
+        .map(|line| {
+            serde_json::from_str(line).with_context(|| format!("reading {}", file.display()))
+        })
+        .collect()
+}
+
+fn ledger_file(config: &Config) -> PathBuf {
+    maintenance::database_file(config, "erasure-ledger", "jsonl")
+}

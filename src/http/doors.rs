@@ -1,0 +1,120 @@
+//! Every door of the service: which routes there are, how their requests are counted, and what they check. The router
+//! is made from this table and from nothing else, so no route stands outside of it (S-10).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::Method;
+use axum::routing::MethodRouter;
+
+use super::limits::Limit;
+use super::web::Web;
+use super::{account, auth, link_pages, v1_account, v1_auth};
+
+/// A route.
+pub struct Door {
+    /// Of its requests.
+    pub method: Method,
+    /// Below the prefix of its area.
+    pub path: &'static str,
+    /// How its requests are counted; the coarse brake if nothing is said.
+    pub limit: Option<Limit>,
+    /// What it checks.
+    pub checks: Checks,
+    handler: MethodRouter<Arc<Web>>,
+}
+
+/// What a door checks that somebody could guess at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checks {
+    /// Nothing, or a signed or random session token or proof.
+    Nothing,
+    /// A password: behind the guard's budget of the account.
+    Password,
+    /// A token from a mail: behind the guard's budget of the network.
+    MailedToken,
+}
+
+impl Door {
+    /// A route that is held by the coarse brake alone.
+    pub fn open(method: Method, path: &'static str, handler: MethodRouter<Arc<Web>>) -> Self {
+        Self {
+            method,
+            path,
+            limit: None,
+            checks: Checks::Nothing,
+            handler,
+        }
+    }
+
+    /// The same with a limit of its own.
+    pub fn limited(self, limit: Limit) -> Self {
+        Self {
+            limit: Some(limit),
+            ..self
+        }
+    }
+
+    /// The same, checking something.
+    pub fn checking(self, checks: Checks) -> Self {
+        Self { checks, ..self }
+    }
+}
+
+/// The areas of the API: prefix and doors.
+pub fn areas() -> [(&'static str, Vec<Door>); 3] {
+    let native = auth::doors().into_iter().chain(account::doors()).collect();
+    let own = v1_auth::doors()
+        .into_iter()
+        .chain(v1_account::doors())
+        .chain(link_pages::doors())
+        .collect();
+    [
+        ("/api/auth", native),
+        ("/api/v1/auth", own),
+        ("/api/v1/admin", v1_account::admin_doors()),
+    ]
+}
+
+/// The router of an area's doors. `Router::nest` would parse the address of every request anew.
+pub fn router(prefix: &str, doors: Vec<Door>) -> Router<Arc<Web>> {
+    doors.into_iter().fold(Router::new(), |router, door| {
+        router.route(&format!("{prefix}{}", door.path), door.handler)
+    })
+}
+
+/// How requests are counted, by method and full path.
+pub struct Limits(HashMap<String, Vec<Counted>>);
+
+/// What is counted of one method of a path.
+type Counted = (Method, &'static str, Option<Limit>);
+
+impl Limits {
+    /// Of all doors.
+    pub fn of_all_doors() -> Self {
+        let mut limits: HashMap<String, Vec<_>> = HashMap::new();
+        for (prefix, doors) in areas() {
+            for door in doors {
+                let of_path = limits.entry(format!("{prefix}{}", door.path)).or_default();
+                of_path.push((door.method, door.path, door.limit));
+            }
+        }
+        Self(limits)
+    }
+
+    /// The door's own limit, or the path that the brake counts for.
+    pub fn find(&self, method: &Method, path: &str) -> Option<(&'static str, Option<Limit>)> {
+        // The router answers HEAD like GET.
+        let method = if method == Method::HEAD {
+            &Method::GET
+        } else {
+            method
+        };
+        let doors = self.0.get(path)?.iter();
+        doors
+            .filter(|(of, ..)| of == method)
+            .map(|(_, path, limit)| (*path, *limit))
+            .next()
+    }
+}

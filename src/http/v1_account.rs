@@ -1,0 +1,400 @@
+//! `/api/v1/auth/*`: what people do with their own account through the apps' own clients; and the security log for
+//! admins. A session shows itself by its cookie, by its token as bearer, or by an access token as bearer.
+//!
+//! | method | path | |
+//! |---|---|---|
+//! | GET | `/signup-status` | whether accounts can be made today |
+//! | GET, POST | `/profile` | who one is; change name and picture |
+//! | POST | `/session-to-token`, `/refresh` | a new access token |
+//! | POST | `/forgot-password`, `/reset-password` | mail a link, choose a new password |
+//! | POST | `/resend-verification` | mail the verification link again |
+//! | POST | `/change-password`, `/change-email` | |
+//! | DELETE | `/account` | |
+//! | GET | `/security-events` | one's own security log |
+//! | GET, DELETE | `/sessions`, `/sessions/{id}` | one's own sessions |
+//! | GET | `/api/v1/admin/security-events` | everybody's security log |
+
+use aggregates::session::EndReason;
+use axum::extract::Path;
+use axum::http::Method;
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{delete, get, post};
+use axum::{Json, extract::Request};
+use chrono::DateTime;
+use projections::security_events::{self, Asked, SecurityEventRow};
+use projections::sessions::SessionRow;
+use projections::users::UserRow;
+use serde_json::{Value, json};
+
+use super::account::{erase, profile_change, reset, session_handle};
+use super::auth::{known_password, new_password};
+use super::doors::{Checks, Door};
+use super::error::Problem;
+use super::limits;
+use super::request::{BodyTypes, Fields};
+use super::v1_auth::{fields, landing_page};
+use super::web::{
+    Call, Person, Presented, iso, session_and_user, user_json, with_session_cookies,
+    without_session_cookies,
+};
+use crate::accounts;
+use crate::links::{self, Wanted};
+use crate::mail::{Device, Locale};
+use crate::sessions::Live;
+use crate::store::{Actor, forget_written};
+use crate::{self_service, sign_in, signups};
+
+/// Lines of the security log in one answer: by default, and at most.
+const EVENTS: (i64, i64) = (50, 200);
+
+/// The doors of `/api/v1/auth`.
+pub fn doors() -> Vec<Door> {
+    let get_door = |path, handler| Door::open(Method::GET, path, handler);
+    let post_door = |path, handler| Door::open(Method::POST, path, handler);
+    vec![
+        get_door("/signup-status", get(signup_status)),
+        get_door("/profile", get(profile)),
+        post_door("/profile", post(update_profile)),
+        post_door("/session-to-token", post(session_to_token)),
+        post_door("/refresh", post(refresh)),
+        post_door("/forgot-password", post(forgot_password)).limited(limits::RESET_MAIL),
+        post_door("/reset-password", post(reset_password))
+            .limited(limits::TOKEN)
+            .checking(Checks::MailedToken),
+        post_door("/resend-verification", post(resend_verification))
+            .limited(limits::VERIFICATION_MAIL),
+        post_door("/change-password", post(change_password))
+            .limited(limits::CHANGE_PASSWORD)
+            .checking(Checks::Password),
+        post_door("/change-email", post(change_email)).limited(limits::CHANGE_EMAIL),
+        Door::open(Method::DELETE, "/account", delete(delete_account))
+            .limited(limits::DELETE_ACCOUNT)
+            .checking(Checks::Password),
+        get_door("/security-events", get(own_security_events)),
+        get_door("/sessions", get(sessions)),
+        Door::open(Method::DELETE, "/sessions/{id}", delete(end_session)),
+    ]
+}
+
+/// The doors of `/api/v1/admin`.
+pub fn admin_doors() -> Vec<Door> {
+    vec![Door::open(
+        Method::GET,
+        "/security-events",
+        get(all_security_events),
+    )]
+}
+
+/// Gives problems the shape that the clients of bearer-guarded routes know.
+pub async fn guarded_shape(request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    match response.extensions().get::<Problem>() {
+        Some(problem) => problem.guarded(),
+        None => response,
+    }
+}
+
+async fn signup_status(call: Call) -> Result<Response, Problem> {
+    let body = match signups::status(call.app()).await? {
+        None => json!({
+            "registrationOpen": true, "spotsRemaining": null, "totalToday": 0, "limit": 0, "resetsAt": "",
+        }),
+        Some(status) => json!({
+            "registrationOpen": status.remaining() > 0, "spotsRemaining": status.remaining(),
+            "totalToday": status.today, "limit": status.limit, "resetsAt": iso(status.resets_at),
+        }),
+    };
+    Ok(Json(body).into_response())
+}
+
+/// The nested body of `/session`, and the person's fields beside it, as the web client reads them.
+async fn profile(call: Call) -> Result<Response, Problem> {
+    let Some(person) = call.person().await? else {
+        return Ok(match call.session().await? {
+            Presented::Over => without_session_cookies(Json(Value::Null).into_response(), &call),
+            Presented::Nothing | Presented::Live(_) => Json(Value::Null).into_response(),
+        });
+    };
+    let (session, user) = (&person.live.session, &person.live.user);
+    let handle = session_handle(call.app(), &session.id);
+    let token = person.token.as_deref().unwrap_or(&handle);
+    let mut body = json!(session_and_user(session, token, user));
+    if let (Value::Object(body), Value::Object(flat)) = (&mut body, json!(user_json(user))) {
+        body.extend(flat);
+    }
+    Ok(Json(body).into_response())
+}
+
+async fn update_profile(call: Call) -> Result<Response, Problem> {
+    let mut fields = call.record(BodyTypes::Json)?;
+    fields.done()?;
+    let person = call.required_person().await?;
+    if fields.has("email") {
+        return Err(Problem::EmailNotUpdatable);
+    }
+    for name in ["accessTier", "role"] {
+        if fields.has(name) {
+            return Err(Problem::FieldNotAllowed(name));
+        }
+    }
+    let change = profile_change(&mut fields)?;
+    let user =
+        self_service::change_profile(call.app(), &person.live.user, change, &call.caller).await?;
+    let body = json!({"status": true, "success": true, "user": user_json(&user)});
+    Ok(Json(body).into_response())
+}
+
+/// The answer that holds an access token: the refresh token is the session's own.
+async fn tokens(call: &Call, live: &Live, token: &str) -> Result<Response, Problem> {
+    let access_token = accounts::access_token(call.app(), live).await?;
+    let body = json!({
+        "accessToken": access_token, "refreshToken": token, "user": user_json(&live.user),
+    });
+    Ok(Json(body).into_response())
+}
+
+async fn session_to_token(call: Call) -> Result<Response, Problem> {
+    call.check_page()?;
+    match call.session().await? {
+        Presented::Live(session) => tokens(&call, &session.live, &session.token).await,
+        Presented::Nothing | Presented::Over => Err(Problem::NoSession),
+    }
+}
+
+/// By the session that the request shows, else by the token in its body.
+async fn refresh(call: Call) -> Result<Response, Problem> {
+    call.check_page()?;
+    if let Presented::Live(session) = call.session().await? {
+        let extended = call.extend(&session).await?;
+        let response = tokens(&call, &session.live, &session.token).await?;
+        return Ok(if extended.is_some() {
+            with_session_cookies(response, &call, &session.token, true)
+        } else {
+            response
+        });
+    }
+    let Some(token) = super::v1_auth::refresh_token(&call) else {
+        return Err(Problem::NothingToRefresh);
+    };
+    let app = call.app();
+    let Some(live) = app.sessions.find(&token, app.clock.now()).await? else {
+        return Err(Problem::InvalidRefreshToken);
+    };
+    if accounts::is_due_for_extension(app, &live.session) {
+        accounts::extend_session(app, &live.session, &call.caller).await?;
+    }
+    tokens(&call, &live, &token).await
+}
+
+async fn forgot_password(call: Call) -> Result<Response, Problem> {
+    let mut fields = fields(&call)?;
+    let email = fields.email("email");
+    let target = fields.optional_text("redirectTo");
+    fields.done()?;
+    let email = email.ok_or(Problem::InvalidEmail)?;
+    let target = landing_page(&call, target);
+    let wanted = Wanted::PasswordReset;
+    links::request(call.app(), wanted, email, &target, &call.caller).await?;
+    Ok(success())
+}
+
+async fn reset_password(call: Call) -> Result<Response, Problem> {
+    let mut fields = fields(&call)?;
+    let token = fields.filled_text("token");
+    let password = fields.text("newPassword");
+    fields.done()?;
+    reset(&call, password, &token).await?;
+    Ok(success())
+}
+
+async fn resend_verification(call: Call) -> Result<Response, Problem> {
+    let mut fields = fields(&call)?;
+    let email = fields.email("email");
+    let source_app = fields.optional_text("sourceAppUrl");
+    fields.done()?;
+    let email = email.ok_or(Problem::InvalidEmail)?;
+    let target = landing_page(&call, source_app);
+    let wanted = Wanted::Verification;
+    links::request(call.app(), wanted, email, &target, &call.caller).await?;
+    Ok(success())
+}
+
+async fn change_password(call: Call) -> Result<Response, Problem> {
+    let mut fields = call.fields(BodyTypes::Json, false)?;
+    let current = fields.text("currentPassword");
+    let new = fields.text("newPassword");
+    fields.done()?;
+    let person = call.required_person().await?;
+    let (app, user) = (call.app(), &person.live.user);
+    let new = new_password(app, new, &user.email, &user.name)?;
+    let current = known_password(current)?;
+    let seen = sign_in::confirm_password(app, user, current, &call.caller).await?;
+    let keep = Some(person.live.session.id.as_str());
+    self_service::change_password(app, user, seen, new, keep, &call.caller).await?;
+    Ok(success())
+}
+
+async fn change_email(call: Call) -> Result<Response, Problem> {
+    let mut fields = call.fields(BodyTypes::Json, false)?;
+    let to = fields.email("newEmail");
+    let callback = fields
+        .optional_text("callbackURL")
+        .filter(|url| !url.is_empty());
+    fields.done()?;
+    let to = to.ok_or(Problem::InvalidEmail)?;
+    let person = call.required_person().await?;
+    let user = &person.live.user;
+    if user.email == to.as_str() {
+        return Err(Problem::EmailUnchanged);
+    }
+    let callback = callback.unwrap_or_else(|| landing_page(&call, None));
+    self_service::request_email_change(call.app(), user, to, &callback, &call.caller).await?;
+    // Whether the address is taken is not to be seen (S-22).
+    forget_written();
+    let message = "Verification email sent to the new address";
+    Ok(Json(json!({"success": true, "message": message})).into_response())
+}
+
+async fn delete_account(call: Call) -> Result<Response, Problem> {
+    let mut fields = call.fields(BodyTypes::Json, false)?;
+    let password = fields.text("password");
+    fields.done()?;
+    let person = call.required_person().await?;
+    let user = &person.live.user;
+    let password = known_password(password)?;
+    sign_in::confirm_password(call.app(), user, password, &call.caller).await?;
+    if call.app().config.delete_user_confirm {
+        links::send_deletion(call.app(), user, &landing_page(&call, None)).await?;
+        let body = json!({"success": true, "message": "Verification email sent"});
+        return Ok(Json(body).into_response());
+    }
+    erase(&call, user).await?;
+    Ok(without_session_cookies(success(), &call))
+}
+
+fn success() -> Response {
+    Json(json!({"success": true})).into_response()
+}
+
+/// A number of lines that may be asked for; whatever else is asked for counts as nothing.
+fn limit_of(fields: &Fields) -> i64 {
+    let asked = fields.raw("limit").and_then(Value::as_str);
+    asked
+        .and_then(|text| text.parse().ok())
+        .filter(|lines| *lines >= 1)
+        .map_or(EVENTS.0, |lines: i64| lines.min(EVENTS.1))
+}
+
+async fn own_security_events(call: Call) -> Result<Response, Problem> {
+    let person = call.required_person().await?;
+    let asked = Asked {
+        user_id: Some(&person.live.user.id),
+        limit: limit_of(&Fields::of_query(call.query.as_deref())),
+        ..Asked::default()
+    };
+    let lines = security_events::page(&call.app().pool, asked).await?;
+    // The names in small letters, as the apps show them.
+    let list: Vec<Value> = lines
+        .iter()
+        .map(|row| event_json(row, row.event_type.to_lowercase()))
+        .collect();
+    Ok(Json(list).into_response())
+}
+
+fn event_json(row: &SecurityEventRow, event_type: String) -> Value {
+    json!({
+        "id": row.id, "eventType": event_type, "ipAddress": row.ip_address, "userAgent": row.user_agent,
+        "metadata": row.metadata, "createdAt": iso(row.created_at),
+    })
+}
+
+/// Everybody's security log, or one person's, in pages.
+async fn all_security_events(call: Call) -> Result<Response, Problem> {
+    call.required_admin().await?;
+    let mut fields = Fields::of_query(call.query.as_deref());
+    let user_id = fields.optional_text("userId");
+    let event_type = fields.optional_text("type").map(|name| name.to_uppercase());
+    let before = match fields.optional_text("before") {
+        None => None,
+        Some(cursor) => Some(read_cursor(&cursor).ok_or_else(|| {
+            Problem::Validation("[query.before] Invalid input: not a cursor".to_owned())
+        })?),
+    };
+    let limit = limit_of(&fields);
+    let asked = Asked {
+        user_id: user_id.as_deref(),
+        event_type: event_type.as_deref(),
+        before: before.as_ref().map(|(at, id)| (*at, id.as_str())),
+        limit,
+    };
+    let lines = security_events::page(&call.app().pool, asked).await?;
+    let is_full = i64::try_from(lines.len()).is_ok_and(|lines| lines == limit);
+    let next = lines
+        .last()
+        .filter(|_| is_full)
+        .map(|row| format!("{}_{}", row.created_at.timestamp_millis(), row.id));
+    let events: Vec<Value> = lines
+        .iter()
+        .map(|row| {
+            let mut event = event_json(row, row.event_type.clone());
+            event["userId"] = json!(row.user_id);
+            event
+        })
+        .collect();
+    Ok(Json(json!({"events": events, "next": next})).into_response())
+}
+
+/// Time and id of the line that a page ended with: nothing that its reader does not know.
+fn read_cursor(text: &str) -> Option<(DateTime<chrono::Utc>, String)> {
+    let (millis, id) = text.split_once('_')?;
+    let at = DateTime::from_timestamp_millis(millis.parse().ok()?)?;
+    let is_id = |c: char| c.is_ascii_hexdigit() || c == '-';
+    (id.len() == 36 && id.chars().all(is_id)).then(|| (at, id.to_owned()))
+}
+
+async fn sessions(call: Call) -> Result<Response, Problem> {
+    let person = call.required_person().await?;
+    let app = call.app();
+    let user_id = &person.live.user.id;
+    let rows = projections::sessions::of_user(&app.pool, user_id, app.clock.now()).await?;
+    let list: Vec<Value> = rows
+        .iter()
+        .map(|row| own_session(row, &person.live.user, row.id == person.live.session.id))
+        .collect();
+    Ok(Json(list).into_response())
+}
+
+fn own_session(row: &SessionRow, user: &UserRow, current: bool) -> Value {
+    let device = Device {
+        ip_address: row.ip_address.clone(),
+        user_agent: row.user_agent.clone(),
+        at: row.created_at,
+    };
+    json!({
+        "id": row.id, "ipAddress": row.ip_address, "userAgent": row.user_agent, "deviceId": null,
+        "deviceName": device.description(Locale::from_tag(user.locale.as_deref())),
+        "lastActivityAt": iso(row.updated_at), "createdAt": iso(row.created_at),
+        "expiresAt": iso(row.expires_at), "current": current,
+    })
+}
+
+async fn end_session(Path(id): Path<String>, call: Call) -> Result<Response, Problem> {
+    call.check_page()?;
+    let Person { live, .. } = call.required_person().await?;
+    let app = call.app();
+    let found = projections::sessions::find(&app.pool, &id).await?;
+    let Some(session) = found.filter(|row| row.user_id == live.user.id) else {
+        return Err(Problem::NotFound);
+    };
+    let user_id = &live.user.id;
+    let context = call
+        .caller
+        .context_about(Actor::User(user_id.clone()), user_id);
+    accounts::end_session(app, &session.id, EndReason::Revoked, context).await?;
+    Ok(if session.id == live.session.id {
+        without_session_cookies(success(), &call)
+    } else {
+        success()
+    })
+}

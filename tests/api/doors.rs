@@ -1,0 +1,311 @@
+//! Every door that checks something which could be guessed, and how it is tried: a door without a recipe fails here.
+
+#![cfg(test)]
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use chrono::TimeDelta;
+use mana_auth::guard::{ACCOUNT_LIMIT, NETWORK_LIMIT};
+use mana_auth::http::doors::{Checks, areas};
+use reqwest::RequestBuilder;
+use serde_json::json;
+
+use crate::client::{Answer, ORIGIN, PASSWORD, Session, answer};
+use crate::harness::TestApp;
+use crate::limits::LIMITED;
+
+/// A long time for limits of requests, a short one for budgets of tries.
+const A_MINUTE: TimeDelta = TimeDelta::minutes(1);
+
+/// How a door is tried.
+pub struct Recipe {
+    pub method: &'static str,
+    /// As the table of doors has it, with its area's prefix.
+    pub path: &'static str,
+    pub checks: Checks,
+    /// Tries it with a secret, for the account of `<name>@example.com` and a session of it.
+    pub send: fn(&TestApp, &str, &Session, &str) -> RequestBuilder,
+    /// Status of the answer to a wrong secret, and what stands in its body or location.
+    pub wrong: (u16, &'static str),
+}
+
+fn with_cookie(request: RequestBuilder, session: &Session) -> RequestBuilder {
+    request
+        .header("cookie", &session.cookie)
+        .header("origin", ORIGIN)
+}
+
+fn credentials(app: &TestApp, path: &str, name: &str, password: &str) -> RequestBuilder {
+    let email = format!("{name}@example.com");
+    app.request("POST", path)
+        .json(&json!({"email": email, "password": password}))
+}
+
+/// One for each door that checks something.
+pub const RECIPES: [Recipe; 13] = [
+    Recipe {
+        method: "POST",
+        path: "/api/auth/sign-in/email",
+        checks: Checks::Password,
+        send: |app, name, _, secret| credentials(app, "/api/auth/sign-in/email", name, secret),
+        wrong: (401, "INVALID_EMAIL_OR_PASSWORD"),
+    },
+    Recipe {
+        method: "POST",
+        path: "/api/v1/auth/login",
+        checks: Checks::Password,
+        send: |app, name, _, secret| credentials(app, "/api/v1/auth/login", name, secret),
+        wrong: (401, "INVALID_CREDENTIALS"),
+    },
+    Recipe {
+        method: "POST",
+        path: "/api/auth/change-password",
+        checks: Checks::Password,
+        send: |app, _, session, secret| {
+            let body = json!({"currentPassword": secret, "newPassword": "another good password"});
+            let request = app.request("POST", "/api/auth/change-password");
+            with_cookie(request.json(&body), session)
+        },
+        wrong: (400, "INVALID_PASSWORD"),
+    },
+    Recipe {
+        method: "POST",
+        path: "/api/v1/auth/change-password",
+        checks: Checks::Password,
+        send: |app, _, session, secret| {
+            let body = json!({"currentPassword": secret, "newPassword": "another good password"});
+            let request = app.request("POST", "/api/v1/auth/change-password");
+            with_cookie(request.json(&body), session)
+        },
+        wrong: (401, "INVALID_CREDENTIALS"),
+    },
+    Recipe {
+        method: "POST",
+        path: "/api/auth/verify-password",
+        checks: Checks::Password,
+        send: |app, _, session, secret| {
+            let request = app.request("POST", "/api/auth/verify-password");
+            with_cookie(request.json(&json!({"password": secret})), session)
+        },
+        wrong: (400, "INVALID_PASSWORD"),
+    },
+    Recipe {
+        method: "POST",
+        path: "/api/auth/delete-user",
+        checks: Checks::Password,
+        send: |app, _, session, secret| {
+            let request = app.request("POST", "/api/auth/delete-user");
+            with_cookie(request.json(&json!({"password": secret})), session)
+        },
+        wrong: (400, "INVALID_PASSWORD"),
+    },
+    Recipe {
+        method: "DELETE",
+        path: "/api/v1/auth/account",
+        checks: Checks::Password,
+        send: |app, _, session, secret| {
+            let request = app.request("DELETE", "/api/v1/auth/account");
+            with_cookie(request.json(&json!({"password": secret})), session)
+        },
+        wrong: (401, "INVALID_CREDENTIALS"),
+    },
+    Recipe {
+        method: "POST",
+        path: "/api/auth/reset-password",
+        checks: Checks::MailedToken,
+        send: |app, _, _, secret| {
+            let body = json!({"token": secret, "newPassword": "another good password"});
+            app.request("POST", "/api/auth/reset-password").json(&body)
+        },
+        wrong: (400, "INVALID_TOKEN"),
+    },
+    Recipe {
+        method: "GET",
+        path: "/api/auth/reset-password/{token}",
+        checks: Checks::MailedToken,
+        send: |app, _, _, secret| {
+            let path = format!("/api/auth/reset-password/{secret}");
+            app.request("GET", &path).query(&[("callbackURL", "/new")])
+        },
+        wrong: (302, "error=INVALID_TOKEN"),
+    },
+    Recipe {
+        method: "POST",
+        path: "/api/v1/auth/reset-password",
+        checks: Checks::MailedToken,
+        send: |app, _, _, secret| {
+            let body = json!({"token": secret, "newPassword": "another good password"});
+            app.request("POST", "/api/v1/auth/reset-password")
+                .json(&body)
+        },
+        wrong: (400, "TOKEN_INVALID"),
+    },
+    Recipe {
+        method: "GET",
+        path: "/api/auth/delete-user/callback",
+        checks: Checks::MailedToken,
+        send: |app, _, session, secret| {
+            let request = app.request("GET", "/api/auth/delete-user/callback");
+            with_cookie(request.query(&[("token", secret)]), session)
+        },
+        wrong: (404, "INVALID_TOKEN"),
+    },
+    Recipe {
+        method: "POST",
+        path: "/api/v1/auth/end-sessions",
+        checks: Checks::MailedToken,
+        send: |app, _, _, secret| {
+            let request = app.request("POST", "/api/v1/auth/end-sessions");
+            request.form(&[("token", secret)])
+        },
+        wrong: (400, "Invalid link"),
+    },
+    Recipe {
+        method: "POST",
+        path: "/api/v1/auth/revert-email",
+        checks: Checks::MailedToken,
+        send: |app, _, _, secret| {
+            let request = app.request("POST", "/api/v1/auth/revert-email");
+            request.form(&[("token", secret)])
+        },
+        wrong: (400, "Invalid link"),
+    },
+];
+
+/// Those that check passwords.
+pub fn password_doors() -> impl Iterator<Item = &'static Recipe> {
+    let checks = |recipe: &&Recipe| recipe.checks == Checks::Password;
+    RECIPES.iter().filter(checks)
+}
+
+/// An address of a client, each in a network of its own.
+pub fn address(number: u32) -> String {
+    Ipv4Addr::from(u32::from(Ipv4Addr::new(100, 64, 0, 0)) + number).to_string()
+}
+
+impl Recipe {
+    /// Tries the door from an address, as a browser that asks for English.
+    pub async fn attempt(
+        &self,
+        app: &TestApp,
+        name: &str,
+        session: &Session,
+        secret: &str,
+        from: &str,
+    ) -> Answer {
+        let request = (self.send)(app, name, session, secret)
+            .header("x-forwarded-for", from)
+            .header("accept-language", "en");
+        answer(request).await
+    }
+
+    /// Fails unless the answer is the one to a wrong secret.
+    pub fn assert_wrong(&self, answer: &Answer) {
+        let said = format!("{} {}", answer.text, answer.header("location"));
+        let found = (answer.status, said.contains(self.wrong.1));
+        assert_eq!(found, (self.wrong.0, true), "{}: {said}", self.path);
+    }
+}
+
+/// S-10: what checks something is in the table, and what is in the table can be tried.
+#[test]
+fn every_door_that_checks_something_has_a_recipe_s10() {
+    let mut doors = BTreeSet::new();
+    for (prefix, of_area) in areas() {
+        for door in of_area {
+            if door.checks != Checks::Nothing {
+                let path = format!("{prefix}{}", door.path);
+                doors.insert(format!("{} {path} {:?}", door.method, door.checks));
+            }
+        }
+    }
+    let recipes: BTreeSet<String> = RECIPES
+        .iter()
+        .map(|recipe| format!("{} {} {:?}", recipe.method, recipe.path, recipe.checks))
+        .collect();
+    assert_eq!(doors, recipes);
+}
+
+/// S-10: whichever door it is, the guard has an end of it, before any password or token is looked at.
+#[tokio::test]
+async fn every_door_that_checks_a_password_is_behind_the_budget_of_the_account_s10() {
+    let app = TestApp::start(&LIMITED).await;
+    let mut from = (0..).map(address);
+    for (number, recipe) in password_doors().enumerate() {
+        let name = format!("p{number}");
+        let session = app.signed_in(&name).await;
+        for _ in 0..ACCOUNT_LIMIT {
+            let wrong = recipe
+                .attempt(&app, &name, &session, "wrong", &from.next().unwrap())
+                .await;
+            recipe.assert_wrong(&wrong);
+        }
+        for secret in ["wrong", PASSWORD] {
+            let locked = recipe
+                .attempt(&app, &name, &session, secret, &from.next().unwrap())
+                .await;
+            let wanted = (429, "ACCOUNT_LOCKED".to_owned());
+            assert_eq!(locked.refusal(), wanted, "{}", recipe.path);
+        }
+        app.clock.advance(A_MINUTE);
+    }
+}
+
+/// S-10: tokens name nobody, so what is counted is where they come from.
+#[tokio::test]
+async fn every_door_that_checks_a_mailed_token_is_behind_the_budget_of_the_network_s10() {
+    let app = TestApp::start(&LIMITED).await;
+    let session = app.signed_in("ada").await;
+    for (number, recipe) in RECIPES.iter().enumerate() {
+        if recipe.checks != Checks::MailedToken {
+            continue;
+        }
+        let from = address(u32::try_from(number).unwrap());
+        for tried in 0..NETWORK_LIMIT {
+            if tried % 20 == 0 {
+                // As many as the limit of requests lets through.
+                app.clock.advance(A_MINUTE);
+            }
+            let wrong = recipe
+                .attempt(&app, "ada", &session, "no-such-token", &from)
+                .await;
+            recipe.assert_wrong(&wrong);
+        }
+        app.clock.advance(A_MINUTE);
+        let refused = recipe
+            .attempt(&app, "ada", &session, "no-such-token", &from)
+            .await;
+        assert_eq!(refused.status, 429, "{}: {}", recipe.path, refused.text);
+        let wait: i64 = refused.header("retry-after").parse().unwrap();
+        assert!(wait > 20 * 60, "{wait}: not by the limit of requests");
+        let elsewhere = recipe
+            .attempt(&app, "ada", &session, "no-such-token", &address(9000))
+            .await;
+        recipe.assert_wrong(&elsewhere);
+    }
+}
+
+/// S-10: a deletion that shows a token instead of the password is one more way to guess at tokens.
+#[tokio::test]
+async fn a_token_at_a_door_for_passwords_counts_like_at_its_own_s10() {
+    let app = TestApp::start(&LIMITED).await;
+    let session = app.signed_in("ada").await;
+    for tried in 0..NETWORK_LIMIT {
+        if tried % 3 == 0 {
+            app.clock.advance(TimeDelta::seconds(10));
+        }
+        let refused = delete_by_token(&app, &session).await;
+        assert_eq!(refused.refusal(), (404, "INVALID_TOKEN".to_owned()));
+    }
+    app.clock.advance(TimeDelta::seconds(10));
+    let refused = delete_by_token(&app, &session).await;
+    assert_eq!(refused.status, 429);
+    assert!(refused.header("retry-after").parse::<i64>().unwrap() > 20 * 60);
+}
+
+async fn delete_by_token(app: &TestApp, session: &Session) -> Answer {
+    let request = app.request("POST", "/api/auth/delete-user");
+    let request = with_cookie(request.json(&json!({"token": "no-such-token"})), session);
+    answer(request.header("x-forwarded-for", address(0))).await
+}
