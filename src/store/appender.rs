@@ -66,9 +66,18 @@ pub(crate) struct NewEvent {
 
 struct Job {
     commit: Commit,
-    answer: oneshot::Sender<Result<i64, StoreError>>,
+    answer: oneshot::Sender<Answer>,
     queued: Instant,
 }
+
+struct Answer {
+    outcome: Result<i64, StoreError>,
+    /// Gone when the caller has taken the answer, or has gone itself.
+    _taken: Option<Taken>,
+}
+
+/// One for each answer of a batch: its channel closes when the last of them is dropped.
+type Taken = mpsc::Sender<()>;
 
 /// Hands commits to the one task that writes.
 #[derive(Clone)]
@@ -105,6 +114,7 @@ impl Appender {
                 connection: None,
                 freshness,
                 waiting: VecDeque::new(),
+                taken: None,
             }
             .run(jobs),
         );
@@ -121,7 +131,9 @@ impl Appender {
         };
         self.queue.try_send(job).map_err(|_| StoreError::Busy)?;
         // The task answers every job; it is gone only when the service stops.
-        answered.await.unwrap_or(Err(StoreError::Busy))
+        answered
+            .await
+            .map_or(Err(StoreError::Busy), |answer| answer.outcome)
     }
 }
 
@@ -131,6 +143,8 @@ struct Writer {
     freshness: Arc<Freshness>,
     /// Jobs that came in but touch what a batch before them touches.
     waiting: VecDeque<Job>,
+    /// For the answers of the batch that is being written.
+    taken: Option<Taken>,
 }
 
 impl Writer {
@@ -154,8 +168,15 @@ impl Writer {
             for job in &batch {
                 histogram!("appender_wait_seconds").record(started - job.queued);
             }
+            let (taken, mut all_taken) = mpsc::channel(1);
+            self.taken = Some(taken);
             self.write(batch).await;
-            histogram!("appender_append_seconds").record(started.elapsed());
+            self.taken = None;
+            let took = started.elapsed();
+            histogram!("appender_append_seconds").record(took);
+            // Callers with another command submit it in the moment in which they take their answer.
+            // Nothing is ever sent here: the channel closes.
+            let _ = tokio::time::timeout(took, all_taken.recv()).await;
         }
     }
 
@@ -268,7 +289,10 @@ impl Writer {
                 .changed(job.commit.stream_type, &job.commit.stream_id, position);
         }
         // A caller that went away changes nothing: the events stand.
-        let _ = job.answer.send(outcome);
+        let _ = job.answer.send(Answer {
+            outcome,
+            _taken: self.taken.clone(),
+        });
     }
 
     /// The connection broke: whether the transaction committed is looked up before anyone is answered
