@@ -51,6 +51,8 @@ declare
     n   integer;
     budget attempts;
 begin
+    -- Nobody waits for the disk: what a power cut takes back is a few tries of the last moment.
+    perform set_config('synchronous_commit', 'off', true);
     admitted := true;
     for n in select k.n from unnest(p_keys) with ordinality k (key, n) order by k.key loop
         insert into attempts (key, failed_at, checking, checking_since, locks)
@@ -97,6 +99,7 @@ declare
     n   integer;
     budget attempts;
 begin
+    perform set_config('synchronous_commit', 'off', true);
     locked := array_fill(null::timestamptz, array[cardinality(p_keys)]);
     for n in select k.n from unnest(p_keys) with ordinality k (key, n) order by k.key loop
         select * into budget from attempts where key = p_keys[n] for update;
