@@ -121,8 +121,8 @@ async fn set_password(
     Ok(())
 }
 
-/// Notes that another address is wanted, and mails whoever has to agree. A taken address gets the same answer and
-/// no mail (S-22).
+/// Notes that another address is wanted, and mails whoever has to agree. A taken address, and one that has had mails
+/// enough (S-21), gets the same answer and no mail (S-22).
 ///
 /// # Errors
 /// When it cannot be written.
@@ -141,9 +141,11 @@ pub async fn request_email_change(
     // A former address of one's own may be taken again.
     if owner.is_none_or(|owner| owner == user.id) {
         let (mail, token) = links::change_mail(app, user, &to, callback);
-        context = context.then(effects::mail(&user.id, &mail));
-        if let Some(token) = token {
-            context = context.with_token(TokenChange::Put(token));
+        if links::may_mail(app, &mail.to).await? {
+            context = context.then(effects::mail(&user.id, &mail));
+            if let Some(token) = token {
+                context = context.with_token(TokenChange::Put(token));
+            }
         }
     }
     let at = app.clock.now();

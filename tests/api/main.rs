@@ -16,6 +16,7 @@ mod idempotency;
 mod layers;
 mod limits;
 mod lockout;
+mod mail_limits;
 mod mails;
 mod nodes;
 mod origin;
