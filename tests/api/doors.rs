@@ -179,9 +179,9 @@ pub fn password_doors() -> impl Iterator<Item = &'static Recipe> {
     RECIPES.iter().filter(checks)
 }
 
-/// An address of a client, each in a network of its own.
+/// An address of a client, each in a /24 of its own: neither a network nor a device of anybody else.
 pub fn address(number: u32) -> String {
-    Ipv4Addr::from(u32::from(Ipv4Addr::new(100, 64, 0, 0)) + number).to_string()
+    Ipv4Addr::from(u32::from(Ipv4Addr::new(100, 64, 0, 0)) + 256 * number).to_string()
 }
 
 impl Recipe {

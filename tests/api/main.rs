@@ -25,6 +25,7 @@ mod passwords;
 mod rebuild;
 mod replay;
 mod secrecy;
+mod security_log;
 mod signing_keys;
 mod tokens;
 mod v1_auth;
