@@ -379,6 +379,7 @@ impl Problem {
         }
         match self {
             P::AccountLocked { retry_after_secs } => {
+                body["message"] = json!(self.message());
                 body["remainingSeconds"] = json!(retry_after_secs);
             }
             P::SignupLimitReached { resets_at, .. } => {

@@ -76,7 +76,11 @@ fn announced(answer: &Answer) -> i64 {
     );
     let body = answer.json();
     let secs = body["remainingSeconds"].as_i64().unwrap();
-    assert_eq!(body["retryAfterSec"], secs);
+    let wanted = json!({
+        "error": "Account locked", "code": "ACCOUNT_LOCKED", "message": "Account temporarily locked", "status": 429,
+        "remainingSeconds": secs, "retryAfterSec": secs,
+    });
+    assert_eq!(body, wanted);
     assert_eq!(answer.header("retry-after"), secs.to_string());
     assert_eq!(answer.header("x-retry-after"), secs.to_string());
     secs
