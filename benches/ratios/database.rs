@@ -73,11 +73,26 @@ impl Server {
         Ok(Server { cluster, folder })
     }
 
-    /// The service on this server, without its HTTP side.
+    /// The service on this server, without its HTTP side, and with nothing that limits the load.
     ///
     /// # Errors
     /// When it does not come up.
     pub async fn app(&self) -> anyhow::Result<(Arc<App>, Tasks)> {
+        self.app_with(&[("MANA_AUTH_RATE_LIMIT", "off")]).await
+    }
+
+    /// The same with limits and the guard of passwords on. It believes what a local proxy says of its clients, so
+    /// that a benchmark can be many of them.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn guarded_app(&self) -> anyhow::Result<(Arc<App>, Tasks)> {
+        let proxies = ("MANA_AUTH_TRUSTED_PROXIES", "127.0.0.0/8");
+        self.app_with(&[("MANA_AUTH_RATE_LIMIT", "on"), proxies])
+            .await
+    }
+
+    async fn app_with(&self, settings: &[(&str, &str)]) -> anyhow::Result<(Arc<App>, Tasks)> {
         // Refused only when it is there already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let service = database::options(&self.cluster.database_url())?;
@@ -91,22 +106,17 @@ impl Server {
             clock: Clock::system(),
             database: service,
         };
-        app::start(self.config()?, parts).await
-    }
-
-    /// A configuration in which nothing limits the load.
-    fn config(&self) -> anyhow::Result<Config> {
-        let values = [
-            ("MANA_AUTH_RATE_LIMIT", "off".to_owned()),
-            ("MANA_AUTH_REQUIRE_EMAIL_VERIFICATION", "false".to_owned()),
-            (
-                "MANA_AUTH_DATA_DIR",
-                self.folder.path().display().to_string(),
-            ),
+        let folder = self.folder.path().display().to_string();
+        let always = [
+            ("MANA_AUTH_REQUIRE_EMAIL_VERIFICATION", "false"),
+            ("MANA_AUTH_DATA_DIR", &folder),
         ];
-        let values: BTreeMap<String, String> =
-            values.map(|(name, value)| (name.to_owned(), value)).into();
-        Ok(Config::from_values(&values, None)?)
+        let values: BTreeMap<String, String> = always
+            .iter()
+            .chain(settings)
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        app::start(Config::from_values(&values, None)?, parts).await
     }
 
     /// The process id of the server.
