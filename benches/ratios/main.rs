@@ -10,6 +10,7 @@ mod measure;
 mod process;
 mod rebuild;
 mod table;
+mod timing;
 
 use std::path::PathBuf;
 
@@ -26,6 +27,7 @@ const ALL: &[(&str, Benchmark)] = &[
     ("get-session", http::get_session),
     ("process", process::start_and_memory),
     ("rebuild", rebuild::sessions),
+    ("timing", timing::known_and_unknown),
 ];
 
 type Benchmark = fn(&Options) -> anyhow::Result<Vec<Finding>>;
@@ -47,6 +49,12 @@ struct Options {
     /// Events in the log that is rebuilt.
     #[arg(long, default_value_t = 1_000_000)]
     events: i64,
+    /// Answers of each kind that are timed for an address with an account, and as many for one without.
+    #[arg(long, default_value_t = 10_000)]
+    samples: usize,
+    /// The same for sign-ins, each of which hashes: on two cores, 10,000 take about 15 minutes.
+    #[arg(long, default_value_t = 2_000)]
+    sign_ins: usize,
     /// Given by cargo.
     #[arg(long, hide = true)]
     bench: bool,

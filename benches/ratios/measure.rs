@@ -13,7 +13,7 @@ const TICKS_PER_SECOND: f64 = 100.0;
 pub struct Measured(Vec<f64>);
 
 impl Measured {
-    /// A value that is given, not measured.
+    /// One value: given, not measured, or what many measurements come to.
     pub fn fixed(value: f64) -> Measured {
         Measured(vec![value])
     }
@@ -33,6 +33,34 @@ impl Measured {
             n if n % 2 == 1 => sorted[middle],
             _ => f64::midpoint(sorted[middle - 1], sorted[middle]),
         }
+    }
+
+    /// The probability that two sets of values from one source are as far apart as these, by the two-sample
+    /// Kolmogorov-Smirnov test: the largest distance between their distribution functions, and Kolmogorov's series
+    /// with Stephens' correction for finite samples.
+    pub fn same_source(&self, other: &Measured) -> f64 {
+        let [mut a, mut b] = [self.0.clone(), other.0.clone()];
+        a.sort_by(f64::total_cmp);
+        b.sort_by(f64::total_cmp);
+        let up_to = |sorted: &[f64], value: f64| {
+            sorted.partition_point(|other| *other <= value) as f64 / sorted.len() as f64
+        };
+        let distance = a
+            .iter()
+            .chain(&b)
+            .map(|value| (up_to(&a, *value) - up_to(&b, *value)).abs())
+            .fold(0.0, f64::max);
+        let size = ((a.len() * b.len()) as f64 / (a.len() + b.len()) as f64).sqrt();
+        let scaled = (size + 0.12 + 0.11 / size) * distance;
+        // The series does not converge near zero, where the answer is one.
+        if scaled < 0.2 {
+            return 1.0;
+        }
+        let term = |k: i32| (-2.0 * f64::from(k * k) * scaled * scaled).exp();
+        let series: f64 = (1..=100)
+            .map(|k| if k % 2 == 1 { term(k) } else { -term(k) })
+            .sum();
+        (2.0 * series).clamp(0.0, 1.0)
     }
 
     /// Every round, in order.

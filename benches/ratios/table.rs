@@ -13,6 +13,8 @@ pub enum Target {
     AtLeast(f64),
     /// Ours is at most the limit.
     AtMost,
+    /// Ours and the limit are at most so far apart, in the unit of both.
+    Within(f64),
     /// Nothing: it is shown for comparison.
     None,
 }
@@ -44,6 +46,7 @@ impl Finding {
         match self.target {
             Target::AtLeast(ratio) => format!(">= {ratio:.2}"),
             Target::AtMost => "<= 1.00".to_owned(),
+            Target::Within(distance) => format!("+-{distance:.2} {}", self.unit),
             Target::None => String::new(),
         }
     }
@@ -52,6 +55,9 @@ impl Finding {
         match self.target {
             Target::AtLeast(least) => Some(self.ratio() >= least),
             Target::AtMost => Some(self.ratio() <= 1.0),
+            Target::Within(distance) => {
+                Some((self.ours.median() - self.limit.median()).abs() <= distance)
+            }
             Target::None => None,
         }
     }
