@@ -5,6 +5,7 @@
 
 #![cfg(test)]
 
+mod account_preparations;
 mod built;
 mod matching;
 mod placeholders;
@@ -39,6 +40,8 @@ fn settings(config: &BTreeMap<String, String>) -> BTreeMap<&'static str, String>
         ("MANA_AUTH_RATE_LIMIT", "off".to_owned()),
         ("MANA_AUTH_REQUIRE_EMAIL_VERIFICATION", "false".to_owned()),
         ("MANA_AUTH_ADMIN_EMAILS", "j2@example.com".to_owned()),
+        // The recorded server asked no old address.
+        ("MANA_AUTH_CHANGE_EMAIL_CONFIRM", "false".to_owned()),
     ]);
     for (name, value) in config {
         let switch = if value == "1" { "true" } else { "false" };
@@ -50,6 +53,18 @@ fn settings(config: &BTreeMap<String, String>) -> BTreeMap<&'static str, String>
                 settings.insert("MANA_AUTH_REQUIRE_EMAIL_VERIFICATION", switch.to_owned())
             }
             "SEND_ON_SIGN_IN" => settings.insert("MANA_AUTH_SEND_ON_SIGN_IN", switch.to_owned()),
+            "CHANGE_EMAIL_CONFIRM" => {
+                settings.insert("MANA_AUTH_CHANGE_EMAIL_CONFIRM", switch.to_owned())
+            }
+            "DELETE_USER_CONFIRM" => {
+                settings.insert("MANA_AUTH_DELETE_USER_CONFIRM", switch.to_owned())
+            }
+            "RATE_LIMIT" => {
+                settings.insert("MANA_AUTH_TRUSTED_PROXIES", "127.0.0.0/8".to_owned());
+                settings.insert("MANA_AUTH_RATE_LIMIT", "on".to_owned())
+            }
+            // Always so here (S-07).
+            "REVOKE_ON_RESET" => None,
             // Left out on purpose: its exchanges are deliberate differences.
             "COOKIE_CACHE" => None,
             other => panic!("a recorded setting without a counterpart: {other}"),
@@ -131,6 +146,16 @@ async fn jwt_answers_as_recorded() {
 }
 
 #[tokio::test]
+async fn password_reset_answers_as_recorded() {
+    replay("password-reset").await;
+}
+
+#[tokio::test]
+async fn rate_limit_answers_as_recorded() {
+    replay("rate-limit").await;
+}
+
+#[tokio::test]
 async fn secure_cookies_answers_as_recorded() {
     replay("secure-cookies").await;
 }
@@ -153,6 +178,11 @@ async fn sign_out_answers_as_recorded() {
 #[tokio::test]
 async fn sign_up_answers_as_recorded() {
     replay("sign-up").await;
+}
+
+#[tokio::test]
+async fn user_answers_as_recorded() {
+    replay("user").await;
 }
 
 /// The whole of the recordings is read, and what is not built yet is printed by area and route.

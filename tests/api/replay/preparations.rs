@@ -11,15 +11,15 @@ use super::placeholders::{encode, hmac, signed};
 use super::player::Player;
 
 /// The password of everyone in the recordings.
-const PASSWORD: &str = "password1234";
+pub const PASSWORD: &str = "password1234";
 
 /// Somebody who signed up before the case began.
-struct Person {
-    id: String,
+pub struct Person {
+    pub id: String,
     /// The token of the session that the sign-up started; empty where verification is required first.
-    token: String,
+    pub token: String,
     /// The JWT in the mailed verification link.
-    link_jwt: String,
+    pub link_jwt: String,
 }
 
 impl Player<'_> {
@@ -144,11 +144,11 @@ impl Player<'_> {
             ) => {
                 self.person_of_three_cases().await;
             }
-            _ => {}
+            _ => self.prepare_account(area, case, step).await,
         }
     }
 
-    async fn post(&self, path: &str, body: &Value) -> Answer {
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
         let headers = [
             ("content-type", "application/json".to_owned()),
             ("origin", "http://app.localhost:5173".to_owned()),
@@ -163,7 +163,7 @@ impl Player<'_> {
     }
 
     /// Signs a person up and takes the verification mail, so that no later step takes it for its own.
-    async fn person(&mut self, name: &str) -> Person {
+    pub async fn person(&mut self, name: &str) -> Person {
         let email = format!("{name}@example.com");
         let answer = json_of(&self.sign_up(name, &email).await);
         let url = self
@@ -182,12 +182,12 @@ impl Player<'_> {
         }
     }
 
-    async fn somebody(&mut self, name: &str) {
+    pub async fn somebody(&mut self, name: &str) {
         self.person(name).await;
     }
 
     /// The person `x` of three cases: the first of them finds nobody yet.
-    async fn person_of_three_cases(&self) {
+    pub async fn person_of_three_cases(&self) {
         let status = self.sign_up("x", "or1@example.com").await.status;
         assert!(
             matches!(status, 200 | 422),
@@ -196,7 +196,7 @@ impl Player<'_> {
     }
 
     /// Somebody's session, as the first token of the case.
-    async fn session(&mut self, name: &str) {
+    pub async fn session(&mut self, name: &str) {
         let token = self.person(name).await.token;
         self.know_session(&token);
     }
@@ -291,13 +291,14 @@ impl Player<'_> {
         )
     }
 
-    fn wait(&mut self, time: TimeDelta) {
+    pub fn wait(&mut self, time: TimeDelta) {
         self.app.clock.advance(time);
         self.captures.clock_moved(self.app.clock.now());
     }
 }
 
-fn json_of(answer: &Answer) -> Value {
+/// The body of a good answer.
+pub fn json_of(answer: &Answer) -> Value {
     assert_eq!(answer.status, 200, "while preparing: {}", answer.body);
     serde_json::from_str(&answer.body).unwrap()
 }
