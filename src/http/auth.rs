@@ -138,7 +138,6 @@ async fn sign_up(call: Call) -> Result<Response, Problem> {
         return Err(Problem::FieldNotAllowed("role"));
     }
     let email = email.ok_or(Problem::InvalidEmail)?;
-    check_signups(app).await?;
     let password = new_password(app, password, email.as_str(), &name)?;
 
     let fingerprint = call.idempotency("/api/auth/sign-up/email")?;
@@ -156,6 +155,7 @@ async fn sign_up(call: Call) -> Result<Response, Problem> {
     if let Some(answer) = again().await? {
         return Ok(answer);
     }
+    check_signups(app).await?;
     let account = NewAccount {
         email: email.clone(),
         name: name.clone(),

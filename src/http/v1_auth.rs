@@ -85,7 +85,6 @@ async fn register(call: Call) -> Result<Response, Problem> {
     fields.check_kept("name");
     fields.done()?;
     let email = email.ok_or(Problem::InvalidEmail)?;
-    check_signups(app).await?;
     // Without a name, people are called by what stands in front of the @.
     let name = name.unwrap_or_else(|| {
         email
@@ -101,6 +100,7 @@ async fn register(call: Call) -> Result<Response, Problem> {
     if let Some(Some(outcome)) = call.repeated(fingerprint).await? {
         return Ok(replay(outcome));
     }
+    check_signups(app).await?;
     let account = NewAccount {
         email: email.clone(),
         name: name.clone(),

@@ -27,5 +27,6 @@ mod replay;
 mod secrecy;
 mod security_log;
 mod signing_keys;
+mod signups;
 mod tokens;
 mod v1_auth;
