@@ -7,6 +7,7 @@ mod client;
 mod cookies;
 mod doors;
 mod enumeration;
+mod guard;
 #[expect(
     dead_code,
     reason = "the tests of the log share it and need other parts"
@@ -26,6 +27,7 @@ mod rebuild;
 mod replay;
 mod secrecy;
 mod security_log;
+mod security_views;
 mod signing_keys;
 mod signups;
 mod tokens;
