@@ -12,8 +12,8 @@
 //! | GET | `/jwks` | the keys that verify it |
 //! | GET | `/ok`, `/error` | |
 
-use aggregates::EmailAddress;
 use aggregates::session::{EndReason, SignInMethod};
+use aggregates::{ClaimScope, EmailAddress};
 use axum::Json;
 use axum::http::{HeaderValue, Method, header};
 use axum::response::{IntoResponse as _, Response};
@@ -37,7 +37,7 @@ use crate::ids;
 use crate::links::{self, Followed, ProofError, Wanted};
 use crate::store::idempotency::{Fingerprint, Outcome};
 use crate::store::{Actor, StoreError, forget_written};
-use crate::{effects, sign_in, signups};
+use crate::{sign_in, signups};
 
 /// Passwords have 8 to 128 UTF-16 units, as clients count them.
 const PASSWORD_UNITS: std::ops::RangeInclusive<usize> = 8..=128;
@@ -236,8 +236,10 @@ pub async fn signed_up_in_pretence(
 ) -> Result<Response, Problem> {
     let app = call.app();
     accounts::tell_account_exists(app, email).await?;
-    if let Some(fingerprint) = fingerprint {
-        let kept = fingerprint.with(effects::REQUESTS, Some(outcome(user)));
+    let owner = app.store.claims().owner(ClaimScope::Email, email.as_str());
+    // It holds the address, so it goes with whoever has that.
+    if let (Some(fingerprint), Some(owner)) = (fingerprint, owner.await?) {
+        let kept = fingerprint.with(&owner, Some(outcome(user)));
         if !kept.keep(&app.pool, app.store.custody()).await?
             && let Some(Some(first)) = call.repeated(Some(fingerprint)).await?
         {

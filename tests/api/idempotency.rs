@@ -180,3 +180,47 @@ async fn of_40_requests_with_one_key_one_is_carried_out_s29() {
         );
     }
 }
+
+/// S-22: what is kept about a taken address is its owner's, and goes with them.
+#[tokio::test]
+async fn what_is_said_about_a_taken_address_is_kept_until_its_owner_goes_s22() {
+    let app = TestApp::start(&[]).await;
+    app.verified("ada").await;
+    let session = app.sign_in("ada").await;
+    let body = ada("Eve");
+    let first = with_key(&app, DOORS[0], "key", &body).await;
+    for again in join_all((0..10).map(|_| with_key(&app, DOORS[0], "key", &body))).await {
+        assert_eq!(again.text, first.text);
+        assert_eq!(again.header("idempotency-replayed"), "true");
+    }
+    let told = app.mails_of("account_exists", "ada@example.com").await;
+    assert_eq!(told, 1);
+    let of_ada = format!("idempotency_keys where subject = '{}'", session.user_id);
+    assert_eq!(app.count(&of_ada).await, 1);
+    let password = json!({"password": PASSWORD});
+    let deleted = app
+        .post_as("/api/auth/delete-user", &session.cookie, &password)
+        .await;
+    assert_eq!(deleted.status, 200, "{}", deleted.text);
+    assert_eq!(app.count("idempotency_keys").await, 0);
+    let new = with_key(&app, DOORS[0], "key", &body).await;
+    assert_eq!((new.status, new.header("idempotency-replayed")), (200, ""));
+}
+
+/// S-22: of many at once about a taken address, all are told the same.
+#[tokio::test]
+async fn of_20_requests_with_one_key_about_a_taken_address_all_are_answered_alike_s22() {
+    for (door, setting) in DOORS.into_iter().zip([
+        ("MANA_AUTH_REQUIRE_EMAIL_VERIFICATION", "true"),
+        ("REGISTER_ENUMERATION_SAFE", "true"),
+    ]) {
+        let app = TestApp::start(&[setting]).await;
+        app.verified("ada").await;
+        let body = ada("Eve");
+        let answers = join_all((0..20).map(|_| with_key(&app, door, "key", &body))).await;
+        for answer in &answers {
+            assert_eq!((answer.status, &answer.text), (200, &answers[0].text));
+        }
+        assert_eq!(app.count("idempotency_keys").await, 1);
+    }
+}
