@@ -108,6 +108,7 @@ async fn list_sessions(call: Call) -> Result<Response, Refusal> {
         .zip(&tokens)
         .map(|(row, token)| session_json(row, token))
         .collect();
+    // No session is both fresh and due for an extension.
     Ok(Json(list).into_response())
 }
 
@@ -135,7 +136,7 @@ async fn revoke_session(call: Call) -> Result<Response, Refusal> {
     });
     let done = Json(json!({"status": true})).into_response();
     let Some(found) = found else {
-        return Ok(done);
+        return Ok(call.prolonged(done, &session).await);
     };
     let user_id = &session.live.user.id;
     let context = call
@@ -145,7 +146,7 @@ async fn revoke_session(call: Call) -> Result<Response, Refusal> {
     Ok(if found.id == session.live.session.id {
         without_session_cookies(done, &call)
     } else {
-        done
+        call.prolonged(done, &session).await
     })
 }
 
@@ -156,11 +157,13 @@ async fn revoke_sessions(call: Call) -> Result<Response, Refusal> {
 }
 
 async fn revoke_other_sessions(call: Call) -> Result<Response, Refusal> {
-    end_sessions(&call, true).await?;
-    Ok(Json(json!({"status": true})).into_response())
+    let session = end_sessions(&call, true).await?;
+    let done = Json(json!({"status": true})).into_response();
+    Ok(call.prolonged(done, &session).await)
 }
 
-async fn end_sessions(call: &Call, keep_this: bool) -> Result<(), Refusal> {
+/// Ends all sessions of the person who asks, or all others; gives theirs.
+async fn end_sessions(call: &Call, keep_this: bool) -> Result<Session, Refusal> {
     call.fields(BodyTypes::Json, false)?;
     let session = call.required_session().await?;
     let user_id = &session.live.user.id;
@@ -168,7 +171,8 @@ async fn end_sessions(call: &Call, keep_this: bool) -> Result<(), Refusal> {
         .caller
         .context_about(Actor::User(user_id.clone()), user_id);
     let keep = keep_this.then_some(session.live.session.id.as_str());
-    Ok(self_service::end_sessions(call.app(), user_id, keep, context).await?)
+    self_service::end_sessions(call.app(), user_id, keep, context).await?;
+    Ok(session)
 }
 
 /// No field of a session can be set, so every request is refused.
@@ -198,6 +202,7 @@ async fn update_user(call: Call) -> Result<Response, Refusal> {
     }
     let change = profile_change(&mut fields)?;
     self_service::change_profile(call.app(), &session.live.user, change, &call.caller).await?;
+    call.prolong(&session).await;
     let done = Json(json!({"status": true})).into_response();
     Ok(with_session(
         done,
@@ -242,9 +247,11 @@ async fn change_email(call: Call) -> Result<Response, Refusal> {
     }
     let callback = callback.as_deref().unwrap_or("/");
     self_service::request_email_change(call.app(), user, to, callback, &call.caller).await?;
+    let done = Json(json!({"status": true})).into_response();
+    let response = call.prolonged(done, &session).await;
     // Whether the address is taken is not to be seen (S-22).
     forget_written();
-    Ok(Json(json!({"status": true})).into_response())
+    Ok(response)
 }
 
 async fn change_password(call: Call) -> Result<Response, Refusal> {
@@ -264,7 +271,7 @@ async fn change_password(call: Call) -> Result<Response, Refusal> {
     self_service::change_password(app, user, seen, new, keep, &call.caller).await?;
     if !start_again {
         let body = json!({"token": null, "user": user_json(user)});
-        return Ok(Json(body).into_response());
+        return Ok(call.prolonged(Json(body).into_response(), &session).await);
     }
     let remembered = session.live.session.remembered;
     let proof = Proof::by(SignInMethod::Session);
@@ -295,7 +302,8 @@ async fn verify_password(call: Call) -> Result<Response, Refusal> {
     fields.done()?;
     let session = call.required_session().await?;
     confirm(&call, &session.live.user, known_password(password)?).await?;
-    Ok(Json(json!({"status": true})).into_response())
+    let done = Json(json!({"status": true})).into_response();
+    Ok(call.prolonged(done, &session).await)
 }
 
 async fn request_password_reset(call: Call) -> Result<Response, Refusal> {
@@ -388,7 +396,7 @@ async fn delete_user(call: Call) -> Result<Response, Refusal> {
     } else if call.app().config.delete_user_confirm {
         links::send_deletion(call.app(), user, callback.as_deref().unwrap_or("/")).await?;
         let body = json!({"success": true, "message": "Verification email sent"});
-        return Ok(Json(body).into_response());
+        return Ok(call.prolonged(Json(body).into_response(), &session).await);
     } else {
         erase(&call, user).await?;
     }

@@ -26,8 +26,8 @@ use super::error::Problem;
 use super::limits;
 use super::request::{BodyTypes, Fields};
 use super::web::{
-    Call, Presented, as_json, expose, iso, redirect, replay, set_header, user_json, who_am_i,
-    with_error, with_session, without_session_cookies,
+    Call, Presented, Refusal, as_json, expose, iso, redirect, replay, set_header, user_json,
+    who_am_i, with_error, with_session, without_session_cookies,
 };
 use crate::accounts::{self, AccountError, NewAccount, Once, Proof, Started, Verification};
 use crate::app::App;
@@ -470,18 +470,11 @@ async fn verify_email(call: Call) -> Result<Response, Problem> {
     }
 }
 
-async fn token(call: Call) -> Result<Response, Problem> {
-    match call.session().await? {
-        Presented::Live(session) => {
-            let jwt = accounts::access_token(call.app(), &session.live).await?;
-            Ok(Json(json!({"token": jwt})).into_response())
-        }
-        Presented::Nothing => Err(Problem::Unauthorized),
-        Presented::Over => Ok(without_session_cookies(
-            Problem::Unauthorized.into_response(),
-            &call,
-        )),
-    }
+async fn token(call: Call) -> Result<Response, Refusal> {
+    let session = call.required_session().await?;
+    let jwt = accounts::access_token(call.app(), &session.live).await?;
+    let done = Json(json!({"token": jwt})).into_response();
+    Ok(call.prolonged(done, &session).await)
 }
 
 /// `GET /jwks`: the published keys.

@@ -428,6 +428,21 @@ impl Call {
         Ok(Box::pin(extended).await?)
     }
 
+    /// Makes the session of a request that was carried out last longer when it is time; whether it does. A failure was
+    /// logged when it became a problem, and is left to the next use: what was asked for is done.
+    pub async fn prolong(&self, session: &Session) -> bool {
+        matches!(self.extend(session).await, Ok(Some(_)))
+    }
+
+    /// The same, with the session's cookie in the answer again if it does.
+    pub async fn prolonged(&self, response: Response, session: &Session) -> Response {
+        if self.prolong(session).await {
+            with_session(response, self, &session.token, true)
+        } else {
+            response
+        }
+    }
+
     /// Who gives a command in this request.
     pub fn actor(session: Option<&Session>) -> Actor {
         session.map_or(Actor::Anonymous, |session| {

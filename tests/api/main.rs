@@ -24,6 +24,7 @@ mod origin;
 mod outage;
 mod passwords;
 mod rebuild;
+mod refresh;
 mod replay;
 mod secrecy;
 mod security_log;
