@@ -7,6 +7,7 @@ use aggregates::{ClaimScope, EmailAddress, Role, UserId};
 use chrono::TimeDelta;
 use projections::sessions::SessionRow;
 use projections::users::UserRow;
+use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::crypto::password::{Overloaded, Password};
@@ -120,7 +121,7 @@ impl From<crate::custody::CustodyError> for AccountError {
 }
 
 /// Who asks, from where, in which request.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Caller {
     /// Address and agent; sealed wherever they are kept.
     pub client: Client,

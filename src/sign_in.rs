@@ -2,7 +2,6 @@
 //! at, what follows from its outcome.
 
 use aggregates::session::SignInMethod;
-use aggregates::user::{User, UserCommand};
 use aggregates::{ClaimScope, EmailAddress};
 use projections::devices::{self, Known};
 use projections::users::UserRow;
@@ -14,7 +13,8 @@ use crate::custody::{ONLY, Secret, Seen, kind};
 use crate::door_log::{self, Tried};
 use crate::guard::{self, Attempt, Locked, Target};
 use crate::links;
-use crate::store::{Actor, StoreError};
+use crate::lockouts;
+use crate::store::StoreError;
 
 /// What is known of whoever tries a password, before it is looked at.
 struct Candidate {
@@ -219,28 +219,18 @@ async fn failed(
     let locked = attempt.failed(app).await?;
     let (email, user_id) = (candidate.email.as_str(), candidate.user_id());
     door_log::write(app, tried, email, user_id, "INVALID_CREDENTIALS", caller).await?;
-    match (locked, user_id) {
-        (None, _) => {}
-        (
-            Some(Locked {
-                account: true,
-                until,
-            }),
-            Some(user_id),
-        ) => {
-            let at = app.clock.now();
-            let context = caller.context_about(Actor::System, user_id);
-            app.store
-                .run::<User>(user_id, UserCommand::LockOut { until, at }, context)
-                .await?;
-        }
-        (Some(_), _) => {
+    match locked {
+        None => {}
+        Some(Locked {
+            account: true,
+            until,
+        }) => lockouts::note(app, &candidate.email, until, caller).await?,
+        // Only accounts have devices: there is nothing to hide.
+        Some(Locked { account: false, .. }) => {
             let tried = Tried::AccountLocked;
             door_log::write(app, tried, email, user_id, "ACCOUNT_LOCKED", caller).await?;
         }
     }
-    // Whether an address has an account is not to be seen by what was written (S-20).
-    crate::store::forget_written();
     Ok(())
 }
 
