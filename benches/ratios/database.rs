@@ -86,10 +86,16 @@ impl Server {
     ///
     /// # Errors
     /// When it does not come up.
-    pub async fn guarded_app(&self) -> anyhow::Result<(Arc<App>, Tasks)> {
-        let proxies = ("MANA_AUTH_TRUSTED_PROXIES", "127.0.0.0/8");
-        self.app_with(&[("MANA_AUTH_RATE_LIMIT", "on"), proxies])
-            .await
+    pub async fn guarded_app(&self, verify_first: bool) -> anyhow::Result<(Arc<App>, Tasks)> {
+        self.app_with(&[
+            ("MANA_AUTH_RATE_LIMIT", "on"),
+            ("MANA_AUTH_TRUSTED_PROXIES", "127.0.0.0/8"),
+            (
+                "MANA_AUTH_REQUIRE_EMAIL_VERIFICATION",
+                if verify_first { "true" } else { "false" },
+            ),
+        ])
+        .await
     }
 
     async fn app_with(&self, settings: &[(&str, &str)]) -> anyhow::Result<(Arc<App>, Tasks)> {

@@ -89,7 +89,7 @@ pub fn get_session(options: &Options) -> anyhow::Result<Vec<Finding>> {
 /// # Errors
 /// When a server does not start or `wrk` is missing or fails.
 pub fn sign_in(options: &Options) -> anyhow::Result<Vec<Finding>> {
-    let world = World::start_guarded()?;
+    let world = World::start_guarded(false)?;
     for n in 0..PEOPLE {
         world.sign_up(n)?;
     }
@@ -244,14 +244,14 @@ impl World {
         Self::of(server, runtime, started)
     }
 
-    /// The same with limits and the guard on.
+    /// The same with limits and the guard on, and where addresses have to be proven before a sign-in or not.
     ///
     /// # Errors
     /// When it does not come up.
-    pub fn start_guarded() -> anyhow::Result<World> {
+    pub fn start_guarded(verify_first: bool) -> anyhow::Result<World> {
         let server = Server::start(false)?;
         let runtime = Runtime::new()?;
-        let started = runtime.block_on(server.guarded_app())?;
+        let started = runtime.block_on(server.guarded_app(verify_first))?;
         Self::of(server, runtime, started)
     }
 

@@ -31,17 +31,17 @@ const APART_MS: f64 = 1.0;
 const WARM_UP: usize = 200;
 /// Wrong passwords for one address that lock nothing; the next one locks the account (contract 14.2).
 const FREE_TRIES: usize = 4;
-/// Accounts that mails are asked for, in turn.
+/// Accounts that mails and sign-ups are asked for, in turn.
 const MAILED: usize = 500;
 /// Accounts that are made at once.
 const AT_ONCE: usize = 16;
 
-/// Wrong passwords, and mails that anybody can ask for.
+/// Wrong passwords, sign-ups, and mails that anybody can ask for.
 ///
 /// # Errors
 /// When the service does not start, or answers otherwise than it should.
 pub fn known_and_unknown(options: &Options) -> anyhow::Result<Vec<Finding>> {
-    let world = World::start_guarded()?;
+    let world = World::start_guarded(true)?;
     world.runtime.block_on(async {
         let tried = (options.sign_ins + WARM_UP).div_ceil(FREE_TRIES);
         let accounts = tried.max(MAILED);
@@ -51,6 +51,7 @@ pub fn known_and_unknown(options: &Options) -> anyhow::Result<Vec<Finding>> {
             try_join_all(chunk.iter().map(|n| register(&world.app, *n))).await?;
         }
         let mut findings = sign_ins(&world, tried).await?;
+        findings.push(sign_ups(&world, options.sign_ins).await?);
         for path in ["request-password-reset", "send-verification-email"] {
             findings.push(mails(&world, path, options.samples).await?);
         }
@@ -105,6 +106,19 @@ async fn sign_ins(world: &World, accounts: usize) -> anyhow::Result<Vec<Finding>
         locking.finding("the wrong password that locks"),
         locked.finding("sign-in while locked"),
     ])
+}
+
+async fn sign_ups(world: &World, samples: usize) -> anyhow::Result<Finding> {
+    eprintln!("  {} pairs of sign-ups", samples + WARM_UP);
+    let mut pair = Pair::new(world, "sign-up/email")?;
+    let mut times = Times::default();
+    for n in 0..samples + WARM_UP {
+        let [known, _] = addresses(n % MAILED);
+        let bodies = [known, format!("newcomer-{n}@bench.example")]
+            .map(|email| json!({"email": email, "password": PASSWORD, "name": "Ada"}));
+        pair.ask(&bodies, StatusCode::OK, &mut times).await?;
+    }
+    Ok(times.finding("sign-up where addresses have to be proven"))
 }
 
 async fn mails(world: &World, path: &str, samples: usize) -> anyhow::Result<Finding> {
