@@ -1,5 +1,6 @@
 //! The running service from outside, over HTTP; files are named like those of `src/http`.
 
+mod account;
 mod admin_emails;
 mod auth;
 mod bad_input;
