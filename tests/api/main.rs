@@ -23,6 +23,7 @@ mod mails;
 mod nodes;
 mod origin;
 mod outage;
+mod password_races;
 mod passwords;
 mod rebuild;
 mod refresh;
