@@ -62,6 +62,7 @@ pub async fn user_of(app: &App, found: &Found) -> Result<UserRow, AccountError> 
 }
 
 /// Sets a new password for somebody who knew the old one. All other sessions end, and so do pending links (S-07).
+/// Gives what a session that follows from it has to demand.
 ///
 /// # Errors
 /// If the old one was changed meanwhile, or it cannot be written.
@@ -72,11 +73,17 @@ pub async fn change_password(
     password: Password,
     keep: Option<&str>,
     caller: &Caller,
-) -> Result<(), AccountError> {
+) -> Result<Seen, AccountError> {
     let hash = app.passwords.hash(password).await?;
+    // The append puts the new one in the place of the one that was seen, and nowhere else.
+    let new = Seen {
+        version: seen.version + 1,
+        ..seen.clone()
+    };
     let context = context(caller, user).if_unchanged(seen);
     let keep = keep.map(SessionId::new);
-    set_password(app, user, &hash, PasswordCause::Change, keep, context).await
+    set_password(app, user, &hash, PasswordCause::Change, keep, context).await?;
+    Ok(new)
 }
 
 /// Sets a new password for somebody who holds a token from a mail. All sessions end, and the locks of

@@ -268,15 +268,23 @@ async fn change_password(call: Call) -> Result<Response, Refusal> {
     // All others end in any case (S-07); with `revokeOtherSessions` this one goes on under another token.
     let this = session.live.session.id.as_str();
     let keep = (!start_again).then_some(this);
-    self_service::change_password(app, user, seen, new, keep, &call.caller).await?;
+    let seen = self_service::change_password(app, user, seen, new, keep, &call.caller).await?;
     if !start_again {
         let body = json!({"token": null, "user": user_json(user)});
         return Ok(call.prolonged(Json(body).into_response(), &session).await);
     }
     let remembered = session.live.session.remembered;
-    let proof = Proof::by(SignInMethod::Session);
-    let Started { token, .. } =
-        accounts::start_session(app, user, remembered, proof, &call.caller).await?;
+    let proof = Proof {
+        password: Some(seen),
+        ..Proof::by(SignInMethod::Session)
+    };
+    let Started { token, .. } = accounts::start_session(app, user, remembered, proof, &call.caller)
+        .await
+        .map_err(|error| match error {
+            // Changed once more, so that all sessions have ended: this one as well.
+            AccountError::WrongCredentials => Problem::Unauthorized,
+            error => error.into(),
+        })?;
     let body = json!({"token": token, "user": user_json(user)});
     Ok(with_session(
         Json(body).into_response(),

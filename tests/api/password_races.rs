@@ -83,6 +83,34 @@ async fn a_sign_in_that_is_overtaken_by_a_new_password_is_refused_s07() {
     assert!(app.is_live(&ada.cookie).await);
 }
 
+/// S-07: whoever changes a password twice, or has it reset, before the first change has begun a session anew.
+#[tokio::test]
+async fn no_session_begins_after_a_change_that_another_one_has_overtaken_s07() {
+    let app = TestApp::start(&[UNVERIFIED]).await;
+    let ada = app.signed_in("ada").await;
+    let first = Held::start(&app).await;
+    let changing = change(&app, &ada, true);
+    let overtaking = async {
+        first.waited_for_by(&app, 1).await;
+        // It gets its turn between the new password and the session that follows.
+        let let_go = async {
+            first.waited_for_by(&app, 2).await;
+            first.let_go().await;
+        };
+        let (second, ()) = tokio::join!(Held::start(&app), let_go);
+        second.waited_for_by(&app, 1).await;
+        let another =
+            "update custody set version = version + 1 where kind = 'password' and owner = $1";
+        let another = sqlx::query(another).bind(&ada.user_id);
+        another.execute(&app.admin).await.unwrap();
+        second.let_go().await;
+    };
+    let (changed, ()) = tokio::join!(changing, overtaking);
+    assert_eq!(changed.refusal(), (401, "UNAUTHORIZED".to_owned()));
+    assert_eq!(live(&app, &ada).await, 0);
+    assert_eq!(changed.session_cookie(), "");
+}
+
 /// S-07: of many at once, on two nodes, whatever comes first.
 #[tokio::test]
 async fn of_many_sign_ins_during_a_change_none_outlives_it_with_the_old_password_s07() {
