@@ -196,20 +196,6 @@ pub async fn of_user(
     .await
 }
 
-/// The session with this id, expired or not.
-///
-/// # Errors
-/// When the database does not answer.
-pub async fn find(pool: &PgPool, id: &str) -> Result<Option<SessionRow>, sqlx::Error> {
-    sqlx::query_as(
-        "select id, token_hash, user_id, remembered, ip_address, user_agent, created_at, updated_at, expires_at
-         from read.sessions where id = $1",
-    )
-    .bind(id)
-    .fetch_optional(pool)
-    .await
-}
-
 #[cfg(test)]
 mod tests {
     use aggregates::session::{EndReason, SignInMethod};

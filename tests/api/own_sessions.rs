@@ -261,6 +261,7 @@ async fn the_apps_clients_see_their_sessions_and_end_them_by_id() {
         for foreign in [
             of_bob.as_str(),
             "no-such-session",
+            "%00",
             "%F0%9F%98%80",
             &"x".repeat(3000),
         ] {

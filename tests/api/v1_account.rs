@@ -7,7 +7,7 @@ use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 
 use crate::account::{NEW, Shown, change, last_link};
-use crate::client::{Answer, PASSWORD, Session, UNVERIFIED, answer, claims, link_token};
+use crate::client::{Answer, ORIGIN, PASSWORD, Session, UNVERIFIED, answer, claims, link_token};
 use crate::harness::TestApp;
 
 /// An access token is good for 15 minutes (contract section 2).
@@ -268,4 +268,54 @@ async fn a_session_that_begins_anew_has_its_own_access_tokens() {
     let after = claims(&app.jwt(&changed.session_cookie()).await);
     assert_eq!(after["sub"], before["sub"]);
     assert_ne!(after["sid"], before["sid"]);
+}
+
+/// The database knows no NUL: whoever writes one gets the answer to what is not there, or to bad input.
+#[tokio::test]
+async fn a_nul_in_path_or_query_is_no_fault_of_ours() {
+    let admins = ("MANA_AUTH_ADMIN_EMAILS", "ada@example.com");
+    let app = TestApp::start(&[UNVERIFIED, admins]).await;
+    app.sign_up("ada").await;
+    let ada = app.sign_in("ada").await;
+    let jwt = app.jwt(&ada.cookie).await;
+    let admin = "/api/v1/admin/security-events";
+    assert_eq!(
+        answer(app.request("GET", admin).bearer_auth(&jwt))
+            .await
+            .status,
+        200
+    );
+    for (method, path, status) in [
+        ("DELETE", "/api/v1/auth/sessions/%00".to_owned(), 404),
+        ("GET", format!("{admin}?userId=%00"), 400),
+        ("GET", format!("{admin}?type=a%00b"), 400),
+        ("GET", format!("{admin}?before=1_%00"), 400),
+        ("GET", format!("{admin}?limit=%00"), 200),
+        (
+            "GET",
+            "/api/v1/auth/security-events?limit=%00".to_owned(),
+            200,
+        ),
+        (
+            "GET",
+            "/api/auth/reset-password/%00?callbackURL=/x".to_owned(),
+            302,
+        ),
+        (
+            "GET",
+            "/api/auth/delete-user/callback?token=%00".to_owned(),
+            404,
+        ),
+        ("GET", "/api/auth/verify-email?token=%00".to_owned(), 401),
+        ("GET", "/api/v1/auth/revert-email?token=%00".to_owned(), 200),
+    ] {
+        let request = app.request(method, &path).header("origin", ORIGIN);
+        let request = if path.starts_with("/api/v1") {
+            request.bearer_auth(&jwt)
+        } else {
+            request.header("cookie", &ada.cookie)
+        };
+        let answered = answer(request).await;
+        assert_eq!(answered.status, status, "{path}: {}", answered.text);
+    }
 }
