@@ -2,7 +2,9 @@
 
 #![cfg(test)]
 
+use aggregates::session::{Session as SessionStream, SessionCommand};
 use chrono::TimeDelta;
+use mana_auth::store::{Actor, Context};
 use serde_json::{Value, json};
 
 use crate::account::{Shown, assert_over};
@@ -292,4 +294,24 @@ async fn the_apps_clients_see_their_sessions_and_end_them_by_id() {
     assert!(last.cookies().join("").contains("session_token=;"));
     assert!(!app.is_live(&ada.cookie).await && app.is_live(&bob.cookie).await);
     assert_eq!(end(&app, &ada, Shown::Cookie, &own).await.status, 401);
+}
+
+/// A session that was ended as one of all is not brought back by what a node still does about it.
+#[tokio::test]
+async fn extending_a_session_that_was_ended_with_all_does_not_bring_it_back() {
+    let app = TestApp::start(&[UNVERIFIED]).await;
+    let here = app.signed_in("ada").await;
+    let id = id_of(&app, &here).await;
+    app.post_as("/api/auth/revoke-sessions", &here.cookie, &json!({}))
+        .await;
+    let at = app.clock.now();
+    let command = SessionCommand::Extend {
+        expires_at: at + TimeDelta::days(30),
+        at,
+    };
+    let context = Context::of(Actor::System);
+    let extended = app.app.store.run::<SessionStream>(&id, command, context);
+    extended.await.unwrap();
+    assert_eq!(app.count("read.sessions").await, 0);
+    assert!(!app.is_live(&here.cookie).await);
 }
