@@ -7,7 +7,6 @@ use aggregates::{ClaimScope, EmailAddress, Role, UserId};
 use chrono::TimeDelta;
 use projections::sessions::SessionRow;
 use projections::users::UserRow;
-use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::crypto::password::{Overloaded, Password};
@@ -121,7 +120,7 @@ impl From<crate::custody::CustodyError> for AccountError {
 }
 
 /// Who asks, from where, in which request.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct Caller {
     /// Address and agent; sealed wherever they are kept.
     pub client: Client,

@@ -18,7 +18,6 @@ use crate::app::App;
 use crate::erasure;
 use crate::ids;
 use crate::links::{self, MailRequest};
-use crate::lockouts::{self, Lockout};
 use crate::mail::{Mail, MailError};
 use crate::store::{EffectDraft, StoreError, sealed};
 
@@ -28,8 +27,6 @@ pub mod kind {
     pub const MAIL: &str = "mail";
     /// Look an address up that somebody asked a mail for, and queue the mail if it has an account.
     pub const MAIL_REQUEST: &str = "mail_request";
-    /// Write down that an address was locked: as an event, if it has an account.
-    pub const LOCKOUT: &str = "lockout";
     /// Tell the credits service about a new person.
     pub const CREDITS_INIT: &str = "credits_init";
 }
@@ -47,7 +44,7 @@ const REFUSED_SECS: f64 = 24.0 * 3600.0;
 /// Other services have this long to answer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Under whose data key waits what is about an address that the door did not look up, or must not show that it did.
+/// Under whose data key requests for mails wait: nobody's, since the door does not look the address up.
 pub const REQUESTS: &str = "service:requests";
 
 /// A mail as work to do, sealed under the data key of `subject`.
@@ -63,12 +60,6 @@ pub fn mail(subject: &str, mail: &Mail) -> EffectDraft {
 pub fn mail_request(request: &MailRequest) -> EffectDraft {
     let payload = serde_json::to_vec(request).expect("a request is plain JSON");
     draft(kind::MAIL_REQUEST, REQUESTS, payload)
-}
-
-/// The note of a lock as work to do.
-pub fn lockout(lockout: &Lockout) -> EffectDraft {
-    let payload = serde_json::to_vec(lockout).expect("a lockout is plain JSON");
-    draft(kind::LOCKOUT, REQUESTS, payload)
 }
 
 /// The first credits of a new person, as work to do.
@@ -288,12 +279,6 @@ async fn attempt(app: &App, effect: &Effect) -> Result<(), Failure> {
             let request: MailRequest = serde_json::from_slice(&payload)
                 .map_err(|_| Failure::Permanent("is not a request".into()))?;
             let done = Box::pin(links::answer_request(app, &request)).await;
-            done.map_err(|error| later(error.to_string()))
-        }
-        kind::LOCKOUT => {
-            let lockout: Lockout = serde_json::from_slice(&payload)
-                .map_err(|_| Failure::Permanent("is not a lockout".into()))?;
-            let done = Box::pin(lockouts::write(app, &lockout)).await;
             done.map_err(|error| later(error.to_string()))
         }
         kind::CREDITS_INIT => credits(app, effect).await,

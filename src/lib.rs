@@ -24,7 +24,6 @@ pub mod guard;
 pub mod http;
 pub mod ids;
 pub mod links;
-pub mod lockouts;
 pub mod mail;
 pub mod maintenance;
 pub mod rebuild;

@@ -1,7 +1,10 @@
 //! Checking a password, at every door that takes one: what is known of the account, whether the try may be looked
 //! at, what follows from its outcome.
 
+use std::time::Duration;
+
 use aggregates::session::SignInMethod;
+use aggregates::user::{User, UserCommand};
 use aggregates::{ClaimScope, EmailAddress};
 use projections::devices::{self, Known};
 use projections::users::UserRow;
@@ -13,8 +16,10 @@ use crate::custody::{ONLY, Secret, Seen, kind};
 use crate::door_log::{self, Tried};
 use crate::guard::{self, Attempt, Locked, Target};
 use crate::links;
-use crate::lockouts;
-use crate::store::StoreError;
+use crate::store::{Actor, StoreError};
+
+/// The try that locks an account is answered after this time at the earliest, whatever there was to write.
+const LOCK_ANSWER: Duration = Duration::from_millis(50);
 
 /// What is known of whoever tries a password, before it is looked at.
 struct Candidate {
@@ -219,18 +224,38 @@ async fn failed(
     let locked = attempt.failed(app).await?;
     let (email, user_id) = (candidate.email.as_str(), candidate.user_id());
     door_log::write(app, tried, email, user_id, "INVALID_CREDENTIALS", caller).await?;
-    match locked {
-        None => {}
-        Some(Locked {
-            account: true,
-            until,
-        }) => lockouts::note(app, &candidate.email, until, caller).await?,
-        // Only accounts have devices: there is nothing to hide.
-        Some(Locked { account: false, .. }) => {
-            let tried = Tried::AccountLocked;
-            door_log::write(app, tried, email, user_id, "ACCOUNT_LOCKED", caller).await?;
-        }
+    if let Some(locked) = locked {
+        // An event takes longer to write than a line, and only an account has events (S-20, S-23).
+        let (written, ()) = tokio::join!(
+            write_lock(app, candidate, locked, caller),
+            tokio::time::sleep(LOCK_ANSWER)
+        );
+        written?;
     }
+    // Whether an address has an account is not to be seen by what was written (S-20).
+    crate::store::forget_written();
+    Ok(())
+}
+
+/// Writes down that an account, an address without one, or a device was locked.
+async fn write_lock(
+    app: &App,
+    candidate: &Candidate,
+    locked: Locked,
+    caller: &Caller,
+) -> Result<(), AccountError> {
+    let user_id = candidate.user_id();
+    let Some(user_id) = user_id.filter(|_| locked.account) else {
+        let (tried, email) = (Tried::AccountLocked, candidate.email.as_str());
+        door_log::write(app, tried, email, user_id, "ACCOUNT_LOCKED", caller).await?;
+        return Ok(());
+    };
+    let command = UserCommand::LockOut {
+        until: locked.until,
+        at: app.clock.now(),
+    };
+    let context = caller.context_about(Actor::System, user_id);
+    app.store.run::<User>(user_id, command, context).await?;
     Ok(())
 }
 

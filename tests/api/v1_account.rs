@@ -13,8 +13,11 @@ use crate::harness::TestApp;
 /// An access token is good for 15 minutes (contract section 2).
 const JWT_FOR: TimeDelta = TimeDelta::minutes(15);
 
+/// Method, path, and what makes the body.
+type Route = (&'static str, &'static str, fn() -> Value);
+
 /// Every self-service route, and what asks it for something that does no harm.
-const ROUTES: [(&str, &str, fn() -> Value); 7] = [
+const ROUTES: [Route; 7] = [
     ("POST", "/api/v1/auth/profile", || json!({"name": "Ada"})),
     ("GET", "/api/v1/auth/sessions", || Value::Null),
     ("GET", "/api/v1/auth/security-events", || Value::Null),
@@ -38,7 +41,7 @@ const ROUTES: [(&str, &str, fn() -> Value); 7] = [
 ];
 const BY_LINK: [(&str, &str); 2] = [UNVERIFIED, ("MANA_AUTH_DELETE_USER_CONFIRM", "true")];
 
-fn request(app: &TestApp, (method, path, body): (&str, &str, fn() -> Value)) -> RequestBuilder {
+fn request(app: &TestApp, (method, path, body): Route) -> RequestBuilder {
     let request = app.request(method, path);
     match body() {
         Value::Null => request,
