@@ -221,6 +221,7 @@ pub async fn register(
     };
     let custody = app.store.custody();
     let mut context = context
+        .on_new_stream()
         .about(id.as_str())
         .with_new_data_key(id.as_str(), custody.new_data_key(id.as_str()))
         .with_secret(custody.put(kind::PASSWORD, id.as_str(), ONLY, hash.expose().as_bytes()))
@@ -363,7 +364,8 @@ pub async fn start_session(
     };
     let mut context = caller
         .context(Actor::User(user.id.clone()))
-        .in_session(id.as_str());
+        .in_session(id.as_str())
+        .on_new_stream();
     if let Some(seen) = proof.password {
         context = context.if_unchanged(seen);
     }

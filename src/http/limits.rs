@@ -90,7 +90,8 @@ impl Limit {
             return Ok(None);
         }
         let key = app.keyed_hash(&["rate limit", self.name, whom]);
-        let (allowed, wait): (bool, i32) = sqlx::query_as(
+        // Nobody waits for the disk: what a power cut takes back is a few requests of the last moment.
+        let (allowed, wait, _): (bool, i32, String) = sqlx::query_as(
             "insert into rate_limits as r (key, count, allowed, allowed_at)
              values ($1, 1, true, coalesce($4, clock_timestamp()))
              on conflict (key) do update set
@@ -100,7 +101,8 @@ impl Limit {
                  allowed_at = case when r.allowed_at + make_interval(secs => $3) <= excluded.allowed_at or r.count < $2
                                    then excluded.allowed_at else r.allowed_at end
              returning allowed,
-                 greatest(1, ceil(extract(epoch from allowed_at + make_interval(secs => $3) - coalesce($4, clock_timestamp()))))::integer",
+                 greatest(1, ceil(extract(epoch from allowed_at + make_interval(secs => $3) - coalesce($4, clock_timestamp()))))::integer,
+                 set_config('synchronous_commit', 'off', true)",
         )
         .bind(key.as_slice())
         .bind(self.requests)

@@ -74,6 +74,7 @@ pub struct Context {
     pub(crate) new_keys: HashMap<String, Arc<Key32>>,
     pub(crate) effects: Vec<EffectDraft>,
     pub(crate) idempotent: Option<Idempotent>,
+    pub(crate) new_stream: bool,
 }
 
 impl Context {
@@ -91,7 +92,14 @@ impl Context {
             new_keys: HashMap::new(),
             effects: vec![],
             idempotent: None,
+            new_stream: false,
         }
+    }
+
+    /// On a stream whose id was made for this command: there is nothing to read yet.
+    pub fn on_new_stream(mut self) -> Self {
+        self.new_stream = true;
+        self
     }
 
     /// From where, sealed under the data key of `subject`.
@@ -170,6 +178,16 @@ pub(super) struct Folded<A> {
     version: usize,
 }
 
+impl<A: Aggregate> Folded<A> {
+    fn unwritten(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            aggregate: A::default(),
+            version: 0,
+        }
+    }
+}
+
 impl<A: Aggregate> AggregateContext<A> for Folded<A> {
     fn aggregate(&mut self) -> &mut A {
         &mut self.aggregate
@@ -207,7 +225,7 @@ impl<'a> CommandStore<'a> {
     {
         // A cached aggregate that is outdated loses at the append, where its version is checked. Only
         // there: a refusal or "nothing to do" that it leads to is decided again from the log.
-        if let Some(folded) = self.cached::<A>(id)
+        if let Some(folded) = self.cached::<A>(id).or_else(|| self.unwritten::<A>(id))
             && let Ok((folded, events)) = decide(folded, command.clone()).await
             && !events.is_empty()
         {
@@ -250,6 +268,11 @@ impl<'a> CommandStore<'a> {
         Some(Folded::clone(&folded))
     }
 
+    /// The aggregate before its first event, where the id was made just now.
+    fn unwritten<A: Aggregate>(&self, id: &str) -> Option<Folded<A>> {
+        self.context.new_stream.then(|| Folded::unwritten(id))
+    }
+
     /// The aggregate from the log.
     pub async fn load<A>(&self, id: &str) -> Result<Folded<A>, StoreError>
     where
@@ -258,11 +281,7 @@ impl<'a> CommandStore<'a> {
         A::Error: Send + Sync + 'static,
     {
         let events = self.read::<A>(id).await?;
-        let mut folded = Folded {
-            id: id.to_owned(),
-            aggregate: A::default(),
-            version: 0,
-        };
+        let mut folded = Folded::<A>::unwritten(id);
         for event in events {
             folded.version = event.sequence;
             folded.aggregate.apply(event.payload);
