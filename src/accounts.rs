@@ -3,7 +3,7 @@
 
 use aggregates::session::{EndReason, Session, SessionCommand, SessionError, SignInMethod};
 use aggregates::user::{User, UserCommand, UserError};
-use aggregates::{ClaimScope, EmailAddress, Role, UserId};
+use aggregates::{ClaimScope, EmailAddress, Roles, UserId};
 use chrono::TimeDelta;
 use projections::sessions::SessionRow;
 use projections::users::UserRow;
@@ -202,10 +202,11 @@ pub async fn register(
     let hash = app.passwords.hash(password).await?;
     let id = ids::user();
     let now = app.clock.now();
-    let role = if app.config.require_email_verification {
-        Role::User
+    let counts = !app.config.require_email_verification;
+    let role = if counts && is_configured_admin(app, email.as_str()) {
+        Roles::admin()
     } else {
-        configured_role(app, email.as_str(), Role::User)
+        Roles::user()
     };
     let row = UserRow {
         id: id.to_string(),
@@ -456,36 +457,25 @@ pub async fn end_session(
     }
 }
 
-fn configured_role(app: &App, email: &str, role: Role) -> Role {
-    if app.config.admin_emails.iter().any(|admin| admin == email) {
-        Role::Admin
-    } else {
-        role
-    }
+/// Whether the address is configured to be an admin's.
+fn is_configured_admin(app: &App, email: &str) -> bool {
+    app.config.admin_emails.iter().any(|admin| admin == email)
 }
 
 /// Gives the role admin to an account whose address is configured for it, once the address counts.
 pub async fn with_configured_role(app: &App, user: UserRow) -> Result<UserRow, AccountError> {
     let counts = user.email_verified || !app.config.require_email_verification;
-    if !counts
-        || user.role != Role::User.as_str()
-        || configured_role(app, &user.email, Role::User) == Role::User
-    {
+    if !counts || user.role != Roles::user().as_str() || !is_configured_admin(app, &user.email) {
         return Ok(user);
     }
-    let at = app.clock.now();
+    let (at, role) = (app.clock.now(), Roles::admin());
+    let text = role.as_str().to_owned();
+    let command = UserCommand::ChangeRole { role, at };
     app.store
-        .run::<User>(
-            &user.id,
-            UserCommand::ChangeRole {
-                role: Role::Admin,
-                at,
-            },
-            Context::of(Actor::System),
-        )
+        .run::<User>(&user.id, command, Context::of(Actor::System))
         .await?;
     Ok(UserRow {
-        role: Role::Admin.as_str().to_owned(),
+        role: text,
         updated_at: at,
         ..user
     })

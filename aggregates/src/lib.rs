@@ -16,7 +16,7 @@ pub mod values;
 pub use claims::{ClaimChange, ClaimScope};
 pub use ids::{SessionId, UserId};
 pub use personal::Personal;
-pub use values::{EmailAddress, Role, Tier};
+pub use values::{EmailAddress, Roles, Tier};
 
 /// An event as the store wants it: what cqrs-es asks for, and the claims that it takes and releases.
 pub trait StoredEvent: cqrs_es::DomainEvent {

@@ -99,18 +99,56 @@ macro_rules! choice {
     };
 }
 
-choice!(
-    /// What somebody may do in the service as a whole.
-    Role {
-        /// The default.
-        #[default]
-        User = "user",
-        /// May use the admin routes.
-        Admin = "admin",
-        /// An internal service that acts as a person.
-        Service = "service",
+/// What somebody may do in the service as a whole: the name of a role, or several joined by commas. Any name will do;
+/// the service itself knows those of [`Roles::KNOWN`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Roles(String);
+
+/// Longest text of roles accepted, in bytes.
+const ROLES_MAX_BYTES: usize = 255;
+
+impl Roles {
+    /// Names that mean something to the service: a person, one who may use the admin routes, an internal service.
+    pub const KNOWN: &[&str] = &["user", ADMIN, "service"];
+
+    /// What everybody may do who was given no other role.
+    pub fn user() -> Self {
+        Self("user".to_owned())
     }
-);
+
+    /// May use the admin routes.
+    pub fn admin() -> Self {
+        Self(ADMIN.to_owned())
+    }
+
+    /// Reads roles from their text in requests; `None` for an empty name, a NUL or more than 255 bytes.
+    pub fn parse(text: &str) -> Option<Self> {
+        let valid = text.len() <= ROLES_MAX_BYTES
+            && !text.contains('\0')
+            && text.split(',').all(|name| !name.trim().is_empty());
+        valid.then(|| Self(text.to_owned()))
+    }
+
+    /// Whether the role `name` is one of them.
+    pub fn contains(&self, name: &str) -> bool {
+        self.0.split(',').any(|known| known == name)
+    }
+
+    /// The text in JSON and SQL.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+const ADMIN: &str = "admin";
+
+/// One role: that of a person.
+impl Default for Roles {
+    fn default() -> Self {
+        Self::user()
+    }
+}
 
 choice!(
     /// How early somebody sees new things. Ordered: a later one includes the earlier ones.
@@ -180,6 +218,34 @@ mod tests {
         ] {
             assert!(EmailAddress::parse(text).is_ok(), "{text}");
         }
+    }
+
+    #[test]
+    fn roles_are_names_joined_by_commas() {
+        for text in ["user", "admin", "user,admin", "Head of Räume"] {
+            assert_eq!(Roles::parse(text).unwrap().as_str(), text);
+        }
+        let too_long = "x".repeat(256);
+        for text in [
+            "",
+            ",",
+            "user,",
+            ",user",
+            "user,,admin",
+            "user, ",
+            "a\0",
+            &too_long,
+        ] {
+            assert_eq!(Roles::parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_role_is_one_of_the_names_and_no_part_of_one() {
+        let both = Roles::parse("user,admin").unwrap();
+        assert!(both.contains("user") && both.contains("admin"));
+        assert!(!both.contains("adm") && !both.contains("user,admin"));
+        assert!(Roles::admin().contains("admin") && !Roles::user().contains("admin"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use aggregates::session::{Session, SessionCommand, SignInMethod};
 use aggregates::user::{User, UserCommand};
-use aggregates::{EmailAddress, Role, Tier};
+use aggregates::{EmailAddress, Roles, Tier};
 use chrono::TimeDelta;
 use mana_auth::app::App;
 use mana_auth::crypto::tokens::{TokenHash, TokenKind, random_token};
@@ -241,7 +241,7 @@ async fn register(app: Arc<App>, n: usize) -> anyhow::Result<Stream> {
         name: format!("Person {n}"),
         image: None,
         locale: None,
-        role: Role::User,
+        role: Roles::user(),
         at: now,
     };
     let key = app.store.custody().new_data_key(user.as_str());

@@ -1,7 +1,7 @@
 //! `users`: what sign-in, the session answer and the admin list know of a person.
 
-use aggregates::Personal;
 use aggregates::user::{Change, UserEvent};
+use aggregates::{Personal, Roles};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -47,7 +47,7 @@ pub struct UserRow {
     pub image: Option<String>,
     /// Language tag.
     pub locale: Option<String>,
-    /// See `aggregates::Role`.
+    /// See `aggregates::Roles`.
     pub role: String,
     /// See `aggregates::Tier`.
     pub tier: String,
@@ -55,6 +55,13 @@ pub struct UserRow {
     pub created_at: DateTime<Utc>,
     /// When anything of the above last changed.
     pub updated_at: DateTime<Utc>,
+}
+
+impl UserRow {
+    /// Whether the role `name` is among theirs.
+    pub fn has_role(&self, name: &str) -> bool {
+        Roles::parse(&self.role).is_some_and(|roles| roles.contains(name))
+    }
 }
 
 const NAME: &str = "users";

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use aggregates::session::EndReason;
 use aggregates::user::{User, UserCommand};
-use aggregates::{EmailAddress, Role, Tier};
+use aggregates::{EmailAddress, Roles, Tier};
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use projections::sessions::SessionRow;
@@ -47,7 +47,7 @@ pub enum Command {
         who: Who,
         /// The new role: user, admin or service
         #[arg(value_parser = role)]
-        role: Role,
+        role: Roles,
     },
     /// Give an account another tier
     SetTier {
@@ -101,8 +101,12 @@ pub struct Create {
     verified: bool,
 }
 
-fn role(text: &str) -> Result<Role, String> {
-    Role::parse(text).ok_or_else(|| one_of(Role::ALL.iter().map(|role| role.as_str())))
+fn role(text: &str) -> Result<Roles, String> {
+    let known = Roles::KNOWN.contains(&text);
+    known
+        .then(|| Roles::parse(text))
+        .flatten()
+        .ok_or_else(|| one_of(Roles::KNOWN.iter().copied()))
 }
 
 fn tier(text: &str) -> Result<Tier, String> {
@@ -135,8 +139,9 @@ async fn carry_out(command: Command, app: &App) -> anyhow::Result<()> {
         Command::SetRole { who, role } => {
             let user = find(app, &who).await?;
             let at = app.clock.now();
+            let text = role.as_str().to_owned();
             change(app, &user, UserCommand::ChangeRole { role, at }).await?;
-            said(&user, &format!("has the role {}", role.as_str()))
+            said(&user, &format!("has the role {text}"))
         }
         Command::SetTier { who, tier } => {
             let user = find(app, &who).await?;

@@ -277,7 +277,7 @@ pub fn invented(
         name,
         image,
         locale,
-        role: aggregates::Role::default().as_str().to_owned(),
+        role: aggregates::Roles::default().as_str().to_owned(),
         tier: aggregates::Tier::default().as_str().to_owned(),
         created_at: now,
         updated_at: now,

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use aggregates::Roles;
 use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::{FromRequest, MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -364,7 +365,7 @@ impl Call {
             Some(Err(problem)) => return Err(problem),
             Some(Ok(live)) => live,
         };
-        if live.user.role == aggregates::Role::Admin.as_str() {
+        if live.user.has_role(Roles::admin().as_str()) {
             Ok(live)
         } else {
             Err(Problem::AdminOnly)

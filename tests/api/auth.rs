@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use aggregates::user::{User, UserCommand};
-use aggregates::{Role, Tier};
+use aggregates::{Roles, Tier};
 use chrono::TimeDelta;
 use futures_util::future::join_all;
 use mana_auth::store::{Actor, Context};
@@ -409,7 +409,7 @@ async fn role_and_tier_are_current_at_the_next_token() {
             at: app.clock.now(),
         },
         UserCommand::ChangeRole {
-            role: Role::Admin,
+            role: Roles::admin(),
             at: app.clock.now(),
         },
     ] {

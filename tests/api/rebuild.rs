@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use aggregates::session::{EndReason, SignInMethod};
 use aggregates::user::{User, UserCommand};
-use aggregates::{Role, Tier};
+use aggregates::{Roles, Tier};
 use mana_auth::accounts::{self, Caller, Proof};
 use mana_auth::app::App;
 use mana_auth::cluster::Role as DatabaseRole;
@@ -84,7 +84,7 @@ async fn mixed_history(app: &TestApp) {
                 &app.app,
                 id,
                 UserCommand::ChangeRole {
-                    role: Role::Admin,
+                    role: Roles::admin(),
                     at,
                 },
             )

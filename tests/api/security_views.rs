@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use aggregates::Role;
+use aggregates::Roles;
 use aggregates::user::{User, UserCommand};
 use chrono::TimeDelta;
 use mana_auth::store::{Actor, Context};
@@ -185,7 +185,7 @@ async fn only_admins_see_everybodys_lines() {
 
     // The role counts as it is now, not as the token has it; and so does the session.
     let demote = UserCommand::ChangeRole {
-        role: Role::User,
+        role: Roles::user(),
         at: app.clock.now(),
     };
     let context = Context::of(Actor::Operator);

@@ -2,7 +2,7 @@
 
 use aggregates::session::{EndReason, Session, SessionCommand, SessionError, SignInMethod};
 use aggregates::user::{User, UserCommand, UserError};
-use aggregates::{EmailAddress, Role, SessionId, Tier, UserId};
+use aggregates::{EmailAddress, Roles, SessionId, Tier, UserId};
 use chrono::TimeDelta;
 use mana_auth::app::App;
 use mana_auth::crypto::tokens::{TokenHash, TokenKind, random_token};
@@ -51,7 +51,7 @@ impl Person {
             name: self.name.clone(),
             image: None,
             locale: None,
-            role: Role::User,
+            role: Roles::user(),
             at: app.clock.now(),
         }
     }
@@ -80,7 +80,7 @@ impl Person {
     }
 
     /// Gives another role.
-    pub async fn change_role(&self, app: &App, role: Role) -> UserOutcome {
+    pub async fn change_role(&self, app: &App, role: Roles) -> UserOutcome {
         let at = app.clock.now();
         let command = UserCommand::ChangeRole { role, at };
         run(app, &self.id, command, Context::of(Actor::Operator)).await

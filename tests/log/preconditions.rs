@@ -1,6 +1,6 @@
 //! Typed preconditions: whoever loses one is told which, changes nothing, and harms nobody in the same batch.
 
-use aggregates::{Role, Tier};
+use aggregates::{Roles, Tier};
 use futures_util::future::join_all;
 use mana_auth::app::App;
 use mana_auth::effects;
@@ -30,7 +30,7 @@ async fn a_stream_that_another_node_changed_is_read_again_and_both_changes_stand
     let two = one.node(&[]).await;
     let ada = person("Ada");
     ada.sign_up(&one.app).await.unwrap();
-    ada.change_role(&one.app, Role::Admin).await.unwrap();
+    ada.change_role(&one.app, Roles::admin()).await.unwrap();
     ada.change_tier(&two.app, Tier::Beta).await.unwrap();
     // The first node still remembers the stream as it was before that.
     ada.rename(&one.app, "Ada King").await.unwrap();
@@ -83,9 +83,9 @@ async fn nothing_to_do_is_decided_from_the_log_and_not_from_memory() {
     let two = one.node(&[]).await;
     let ada = person("Ada");
     ada.sign_up(&one.app).await.unwrap();
-    ada.change_role(&one.app, Role::Admin).await.unwrap();
-    ada.change_role(&two.app, Role::User).await.unwrap();
-    let again = ada.change_role(&one.app, Role::Admin).await.unwrap();
+    ada.change_role(&one.app, Roles::admin()).await.unwrap();
+    ada.change_role(&two.app, Roles::user()).await.unwrap();
+    let again = ada.change_role(&one.app, Roles::admin()).await.unwrap();
     assert!(
         again.position.is_some(),
         "the other node took the role back"

@@ -79,7 +79,7 @@ async fn a_change_of_role_elsewhere_is_seen_soon() {
         found.unwrap().unwrap().user.role.clone()
     };
     assert_eq!(role(&two).await, "user");
-    ada.change_role(&one.app, aggregates::Role::Admin)
+    ada.change_role(&one.app, aggregates::Roles::admin())
         .await
         .unwrap();
     assert_eq!(role(&one).await, "admin", "at once where it changed");

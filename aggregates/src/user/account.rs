@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Change, UserError, UserEvent, sessions_ended};
 use crate::session::EndReason;
-use crate::{EmailAddress, Personal, Role, SessionId, Tier};
+use crate::{EmailAddress, Personal, Roles, SessionId, Tier};
 
 /// What is known of a registered user.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,7 +16,7 @@ pub struct Account {
     pub(super) image: Option<Personal<String>>,
     pub(super) locale: Option<Personal<String>>,
     pub(super) email_verified: bool,
-    pub(super) role: Role,
+    pub(super) role: Roles,
     pub(super) tier: Tier,
     /// The address that was asked for and is not proven yet.
     pub(super) pending_email: Option<Personal<EmailAddress>>,

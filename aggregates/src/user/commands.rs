@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::events::{ErasureReason, PasswordCause};
 use crate::session::EndReason;
-use crate::{EmailAddress, Role, SessionId, Tier, UserId};
+use crate::{EmailAddress, Roles, SessionId, Tier, UserId};
 
 /// A request to change a user. Secrets travel beside a command, into custody, never inside it.
 #[derive(Clone)]
@@ -22,7 +22,7 @@ pub enum UserCommand {
         /// Language tag for mails and apps.
         locale: Option<String>,
         /// Role at the start.
-        role: Role,
+        role: Roles,
         /// When.
         at: DateTime<Utc>,
     },
@@ -114,7 +114,7 @@ pub enum UserCommand {
     /// Give another role.
     ChangeRole {
         /// The new role.
-        role: Role,
+        role: Roles,
         /// When.
         at: DateTime<Utc>,
     },

@@ -5,7 +5,7 @@ use cqrs_es::DomainEvent;
 use serde::{Deserialize, Serialize};
 
 use crate::session::EndReason;
-use crate::{ClaimChange, ClaimScope, EmailAddress, Personal, Role, SessionId, StoredEvent, Tier};
+use crate::{ClaimChange, ClaimScope, EmailAddress, Personal, Roles, SessionId, StoredEvent, Tier};
 
 /// A fact about a user.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,7 +22,7 @@ pub enum UserEvent {
         /// Language tag.
         locale: Option<Personal<String>>,
         /// Role at the start.
-        role: Role,
+        role: Roles,
         /// Tier at the start.
         tier: Tier,
         /// When.
@@ -116,7 +116,7 @@ pub enum UserEvent {
     /// Takes effect with the next access token.
     RoleChanged {
         /// The new role.
-        role: Role,
+        role: Roles,
         /// When.
         at: DateTime<Utc>,
     },

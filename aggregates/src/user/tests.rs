@@ -4,7 +4,7 @@ mod doors;
 use cqrs_es::test::TestFramework;
 
 use super::*;
-use crate::{ClaimChange, ClaimScope, Role, StoredEvent, UserId};
+use crate::{ClaimChange, ClaimScope, Roles, StoredEvent, UserId};
 
 fn at() -> DateTime<Utc> {
     DateTime::UNIX_EPOCH
@@ -25,7 +25,7 @@ fn register() -> UserCommand {
         name: "Ada".into(),
         image: None,
         locale: Some("de".into()),
-        role: Role::User,
+        role: Roles::user(),
         at: at(),
     }
 }
@@ -36,7 +36,7 @@ fn registered() -> UserEvent {
         name: Personal::about("u1", "Ada".into()),
         image: None,
         locale: Some(Personal::about("u1", "de".into())),
-        role: Role::User,
+        role: Roles::user(),
         tier: Tier::Public,
         at: at(),
     }
@@ -83,7 +83,7 @@ fn every_command() -> Vec<UserCommand> {
         doors::close(),
         change(Some("x"), None),
         UserCommand::ChangeRole {
-            role: Role::Admin,
+            role: Roles::admin(),
             at: at(),
         },
         UserCommand::ChangeTier {
@@ -207,13 +207,13 @@ fn roles_and_tiers_change_only_when_they_differ() {
     let role = |role| UserCommand::ChangeRole { role, at: at() };
     user()
         .given(vec![registered()])
-        .when(role(Role::User))
+        .when(role(Roles::user()))
         .then_expect_events(vec![]);
     user()
         .given(vec![registered()])
-        .when(role(Role::Admin))
+        .when(role(Roles::admin()))
         .then_expect_events(vec![UserEvent::RoleChanged {
-            role: Role::Admin,
+            role: Roles::admin(),
             at: at(),
         }]);
     let tier = |tier| UserCommand::ChangeTier { tier, at: at() };

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use aggregates::session::EndReason;
 use aggregates::user::{ErasureReason, PasswordCause, User, UserCommand, UserError, UserEvent};
-use aggregates::{ClaimChange, EmailAddress, Role, SessionId, StoredEvent, Tier, UserId};
+use aggregates::{ClaimChange, EmailAddress, Roles, SessionId, StoredEvent, Tier, UserId};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -39,7 +39,7 @@ enum Request {
         image: Option<Option<String>>,
         locale: Option<Option<String>>,
     },
-    Role(Role),
+    Role(Roles),
     Tier(Tier),
 }
 
@@ -61,7 +61,7 @@ struct Open {
     name: String,
     image: Option<String>,
     locale: Option<String>,
-    role: Role,
+    role: Roles,
     tier: Tier,
 }
 
@@ -77,7 +77,7 @@ impl Model {
                     name: "x".to_owned(),
                     image: None,
                     locale: Some("x".to_owned()),
-                    role: Role::User,
+                    role: Roles::user(),
                     tier: Tier::Public,
                 });
                 Ok(vec!["user.registered", "user.password_set"])
@@ -169,7 +169,7 @@ impl Open {
                 )
             }
             Request::Role(role) => {
-                let was = std::mem::replace(&mut self.role, *role);
+                let was = std::mem::replace(&mut self.role, role.clone());
                 once(was != *role, "user.role_changed")
             }
             Request::Tier(tier) => {
@@ -232,7 +232,8 @@ fn request() -> impl Strategy<Value = Request> {
         2 => Just(Request::Close),
         5 => (prop::option::of(text()), field(), field())
             .prop_map(|(name, image, locale)| Request::Profile { name, image, locale }),
-        3 => prop::sample::select(Role::ALL.to_vec()).prop_map(Request::Role),
+        3 => prop::sample::select(vec!["user", "admin", "user,admin"])
+            .prop_map(|text| Request::Role(Roles::parse(text).unwrap())),
         3 => prop::sample::select(Tier::ALL.to_vec()).prop_map(Request::Tier),
     ]
 }
@@ -252,7 +253,7 @@ fn command(request: &Request, now: i64) -> UserCommand {
             name: "x".to_owned(),
             image: None,
             locale: Some("x".to_owned()),
-            role: Role::User,
+            role: Roles::user(),
             at,
         },
         Request::Verify(text) => UserCommand::VerifyEmail {

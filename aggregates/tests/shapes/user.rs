@@ -2,7 +2,7 @@
 
 use aggregates::session::EndReason;
 use aggregates::user::{Change, ErasureReason, PasswordCause, UserEvent};
-use aggregates::{Role, SessionId, Tier};
+use aggregates::{Roles, SessionId, Tier};
 use chrono::TimeDelta;
 
 use super::{about_ada, at, email, erased, name};
@@ -10,6 +10,10 @@ use super::{about_ada, at, email, erased, name};
 /// One event of every shape, with what tells it from the others of its type.
 pub fn user_events() -> Vec<(&'static str, UserEvent)> {
     [accounts(), addresses(), doors()].concat()
+}
+
+fn roles(text: &str) -> Roles {
+    Roles::parse(text).unwrap()
 }
 
 /// What an account is and shows.
@@ -28,7 +32,7 @@ fn accounts() -> Vec<(&'static str, UserEvent)> {
                 name: name(),
                 image: Some(about_ada("https://example.com/ada.png".to_owned())),
                 locale: Some(about_ada("de".to_owned())),
-                role: Role::Admin,
+                role: Roles::admin(),
                 tier: Tier::Founder,
                 at: at(0),
             },
@@ -40,7 +44,7 @@ fn accounts() -> Vec<(&'static str, UserEvent)> {
                 name: about_ada(String::new()),
                 image: None,
                 locale: None,
-                role: Role::default(),
+                role: Roles::default(),
                 tier: Tier::default(),
                 at: at(0),
             },
@@ -52,7 +56,7 @@ fn accounts() -> Vec<(&'static str, UserEvent)> {
                 name: erased(),
                 image: Some(erased()),
                 locale: Some(erased()),
-                role: Role::User,
+                role: Roles::user(),
                 tier: Tier::Public,
                 at: at(0),
             },
@@ -75,7 +79,14 @@ fn accounts() -> Vec<(&'static str, UserEvent)> {
         (
             "",
             UserEvent::RoleChanged {
-                role: Role::Service,
+                role: roles("service"),
+                at: at(4),
+            },
+        ),
+        (
+            ".several",
+            UserEvent::RoleChanged {
+                role: roles("admin,support"),
                 at: at(4),
             },
         ),
