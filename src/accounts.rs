@@ -306,6 +306,10 @@ pub struct Started {
 pub struct Proof {
     /// By what.
     pub method: SignInMethod,
+    /// Whether they showed a second factor too.
+    pub second_factor: bool,
+    /// The admin who acts as them in the session.
+    pub impersonated_by: Option<UserId>,
     /// The password that was checked: a session that would start after it was changed does not.
     pub password: Option<Seen>,
     /// Whether they come from a device that they had not come from before, and have come from others.
@@ -313,10 +317,12 @@ pub struct Proof {
 }
 
 impl Proof {
-    /// By another means than a password.
+    /// By another means than a password, and by nothing else.
     pub fn by(method: SignInMethod) -> Self {
         Self {
             method,
+            second_factor: false,
+            impersonated_by: None,
             password: None,
             new_device: false,
         }
@@ -352,11 +358,16 @@ pub async fn start_session(
         created_at: now,
         updated_at: now,
         expires_at: now + TimeDelta::days(days),
+        active_organization_id: None,
+        active_team_id: None,
+        impersonated_by: proof.impersonated_by.as_ref().map(ToString::to_string),
     };
     let command = SessionCommand::Start {
         user_id: UserId::new(&user.id),
         token_hash: session.token_hash.clone(),
         method: proof.method,
+        second_factor: proof.second_factor,
+        impersonated_by: proof.impersonated_by.clone(),
         remembered,
         ip_address: session.ip_address.clone(),
         user_agent: session.user_agent.clone(),

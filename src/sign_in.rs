@@ -110,9 +110,9 @@ pub async fn with_password(
     }
     let new_device = candidate.device.is_some() && candidate.known.any && !candidate.known.this_one;
     let proof = Proof {
-        method: SignInMethod::Password,
         password: Some(seen),
         new_device,
+        ..Proof::by(SignInMethod::Password)
     };
     Ok((accounts::with_configured_role(app, user).await?, proof))
 }

@@ -143,7 +143,7 @@ fn every_event_type_has_a_golden_file() {
         events(&user_events()),
     );
     check_variants(
-        variants!(SessionEvent: Started, Extended, Ended),
+        variants!(SessionEvent: Started, Extended, OrganizationActivated, Ended),
         events(&session_events()),
     );
     check_variants(
@@ -156,8 +156,7 @@ fn every_event_type_has_a_golden_file() {
 #[test]
 fn every_reason_has_a_golden_file_in_each_event_that_has_one() {
     let (users, sessions) = (user_events(), session_events());
-    let reasons =
-        || variants!(EndReason: SignedOut, Revoked, PasswordChanged, PasswordReset, EmailChanged);
+    let reasons = || variants!(EndReason: SignedOut, Revoked, PasswordChanged, PasswordReset, EmailChanged, Banned, Impersonation, AccountTakenOver);
     check_variants(
         reasons(),
         events(&users).filter_map(|event| match event {
@@ -177,7 +176,7 @@ fn every_reason_has_a_golden_file_in_each_event_that_has_one() {
         }),
     );
     check_variants(
-        variants!(SignInMethod: Password, SignUp, EmailLink, Session),
+        variants!(SignInMethod: Password, SignUp, EmailLink, Session, MagicLink, Passkey, Social, Impersonation),
         events(&sessions).filter_map(|event| match event {
             SessionEvent::Started { method, .. } => Some(method),
             _ => None,

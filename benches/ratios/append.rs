@@ -258,6 +258,8 @@ async fn register(app: Arc<App>, n: usize) -> anyhow::Result<Stream> {
         user_id: user.clone(),
         token_hash: TokenHash::of(TokenKind::Session, &random_token(32)).to_hex(),
         method: SignInMethod::Password,
+        second_factor: false,
+        impersonated_by: None,
         remembered: true,
         ip_address: client.ip_address.clone(),
         user_agent: client.user_agent.clone(),

@@ -41,7 +41,13 @@ fn apply(recorded: Recorded<'_>, changes: &mut Changes) {
     match recorded.event {
         AnyEvent::Session(SessionEvent::Started {
             user_id,
-            method: SignInMethod::Password | SignInMethod::SignUp | SignInMethod::EmailLink,
+            method:
+                SignInMethod::Password
+                | SignInMethod::SignUp
+                | SignInMethod::EmailLink
+                | SignInMethod::MagicLink
+                | SignInMethod::Passkey
+                | SignInMethod::Social,
             ip_address,
             user_agent,
             at,

@@ -122,6 +122,8 @@ fn apply_session(recorded: Recorded<'_>, event: &SessionEvent, changes: &mut Cha
         SessionEvent::Started {
             user_id,
             method,
+            second_factor,
+            impersonated_by,
             ip_address,
             user_agent,
             at,
@@ -131,8 +133,13 @@ fn apply_session(recorded: Recorded<'_>, event: &SessionEvent, changes: &mut Cha
             let (Some(ip_address), Some(user_agent)) = (ip_address.get(), user_agent.get()) else {
                 return;
             };
-            let method = match method {
-                SignInMethod::Password | SignInMethod::EmailLink => method,
+            let event_type = match method {
+                SignInMethod::Password
+                | SignInMethod::EmailLink
+                | SignInMethod::MagicLink
+                | SignInMethod::Social => "LOGIN_SUCCESS",
+                SignInMethod::Passkey => "PASSKEY_LOGIN_SUCCESS",
+                SignInMethod::Impersonation => "IMPERSONATION_STARTED",
                 // No sign-in: the account was made, or its password changed, and that has a line already.
                 SignInMethod::SignUp | SignInMethod::Session => return,
             };
@@ -140,12 +147,18 @@ fn apply_session(recorded: Recorded<'_>, event: &SessionEvent, changes: &mut Cha
                 ip_address: ip_address.clone(),
                 user_agent: user_agent.clone(),
             };
-            let metadata = json!({"method": method, "sessionId": recorded.stream_id});
+            let mut metadata = json!({"method": method, "sessionId": recorded.stream_id});
+            if *second_factor {
+                metadata["secondFactor"] = json!(true);
+            }
+            if let Some(admin) = impersonated_by {
+                metadata["impersonatedBy"] = json!(admin);
+            }
             let user_id = user_id.as_str();
             put(
                 recorded,
                 user_id,
-                "LOGIN_SUCCESS",
+                event_type,
                 Some(&client),
                 metadata,
                 *at,
@@ -159,10 +172,13 @@ fn apply_session(recorded: Recorded<'_>, event: &SessionEvent, changes: &mut Cha
         } => {
             let event_type = match reason {
                 EndReason::SignedOut => "LOGOUT",
+                EndReason::Impersonation => "IMPERSONATION_ENDED",
                 EndReason::Revoked
                 | EndReason::PasswordChanged
                 | EndReason::PasswordReset
-                | EndReason::EmailChanged => "SESSION_REVOKED",
+                | EndReason::EmailChanged
+                | EndReason::Banned
+                | EndReason::AccountTakenOver => "SESSION_REVOKED",
             };
             let metadata = json!({"sessionId": recorded.stream_id});
             let client = recorded.client;
@@ -176,7 +192,9 @@ fn apply_session(recorded: Recorded<'_>, event: &SessionEvent, changes: &mut Cha
                 changes,
             );
         }
-        SessionEvent::Extended { .. } | SessionEvent::Ended { user_id: None, .. } => {}
+        SessionEvent::Extended { .. }
+        | SessionEvent::OrganizationActivated { .. }
+        | SessionEvent::Ended { user_id: None, .. } => {}
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{AnyEvent, Changes, Projection, Recorded};
 /// The model.
 pub const PROJECTION: Projection = Projection {
     name: "sessions",
-    version: 2,
+    version: 3,
     streams: &["session", "user"],
     columns: &[
         "id",
@@ -25,6 +25,9 @@ pub const PROJECTION: Projection = Projection {
         "created_at",
         "updated_at",
         "expires_at",
+        "active_organization_id",
+        "active_team_id",
+        "impersonated_by",
     ],
     owner: Some(OWNER),
     reads_client: false,
@@ -52,6 +55,12 @@ pub struct SessionRow {
     pub updated_at: DateTime<Utc>,
     /// When it ends by itself.
     pub expires_at: DateTime<Utc>,
+    /// The organization that it works for.
+    pub active_organization_id: Option<String>,
+    /// The team of it.
+    pub active_team_id: Option<String>,
+    /// The admin who acts as the person.
+    pub impersonated_by: Option<String>,
 }
 
 const NAME: &str = "sessions";
@@ -93,6 +102,8 @@ fn apply_session(id: &str, event: &SessionEvent, changes: &mut Changes) {
             user_id,
             token_hash,
             method: _,
+            second_factor: _,
+            impersonated_by,
             remembered,
             ip_address,
             user_agent,
@@ -113,6 +124,9 @@ fn apply_session(id: &str, event: &SessionEvent, changes: &mut Changes) {
                 created_at: *at,
                 updated_at: *at,
                 expires_at: *expires_at,
+                active_organization_id: None,
+                active_team_id: None,
+                impersonated_by: impersonated_by.as_ref().map(ToString::to_string),
             };
             changes.put(NAME, id, &row);
         }
@@ -123,6 +137,15 @@ fn apply_session(id: &str, event: &SessionEvent, changes: &mut Changes) {
                 json!({"id": id, "expires_at": expires_at, "updated_at": at}),
             );
         }
+        SessionEvent::OrganizationActivated {
+            organization_id,
+            team_id,
+            at: _,
+        } => changes.patch(
+            NAME,
+            id,
+            json!({"id": id, "active_organization_id": organization_id, "active_team_id": team_id}),
+        ),
         SessionEvent::Ended { .. } => changes.delete(NAME, id),
     }
 }
@@ -151,6 +174,7 @@ pub async fn with_user(
     let row = sqlx::query(&format!(
         "select s.id, s.token_hash, s.user_id, s.remembered, s.ip_address, s.user_agent,
                 s.created_at, s.updated_at, s.expires_at,
+                s.active_organization_id, s.active_team_id, s.impersonated_by,
                 u.email, u.email_verified, u.name, u.image, u.locale, u.role, u.tier,
                 u.created_at as user_created_at, u.updated_at as user_updated_at
          from read.sessions s join read.users u on u.id = s.user_id
@@ -186,7 +210,8 @@ pub async fn of_user(
     now: DateTime<Utc>,
 ) -> Result<Vec<SessionRow>, sqlx::Error> {
     sqlx::query_as(
-        "select id, token_hash, user_id, remembered, ip_address, user_agent, created_at, updated_at, expires_at
+        "select id, token_hash, user_id, remembered, ip_address, user_agent, created_at, updated_at, expires_at,
+                active_organization_id, active_team_id, impersonated_by
          from read.sessions where user_id = $1 and expires_at > $2
          order by created_at desc, id",
     )
@@ -210,6 +235,8 @@ mod tests {
             user_id: UserId::new("u1"),
             token_hash: "00".into(),
             method: SignInMethod::Password,
+            second_factor: false,
+            impersonated_by: Some(UserId::new("u2")),
             remembered: true,
             ip_address: Personal::about("u1", "192.0.2.1".into()),
             user_agent: Personal::about("u1", "x".into()),
@@ -227,6 +254,25 @@ mod tests {
         });
         let changes = crate::rows_of(NAME, "s1", &[started(), ended]);
         assert_eq!(changes, vec![("s1".into(), RowChange::Delete)]);
+    }
+
+    #[test]
+    fn a_session_says_who_acts_in_it_and_for_which_organization() {
+        let activated = AnyEvent::Session(SessionEvent::OrganizationActivated {
+            organization_id: Some("o1".into()),
+            team_id: None,
+            at: DateTime::UNIX_EPOCH + TimeDelta::days(2),
+        });
+        let changes = crate::rows_of(NAME, "s1", &[started(), activated]);
+        let [(_, RowChange::Put(row))] = changes.as_slice() else {
+            panic!("{changes:?}")
+        };
+        let row: SessionRow = serde_json::from_value(row.clone().into()).unwrap();
+        assert_eq!(row.active_organization_id.as_deref(), Some("o1"));
+        assert_eq!(row.active_team_id, None);
+        assert_eq!(row.impersonated_by.as_deref(), Some("u2"));
+        // It was not used for longer by this.
+        assert_eq!(row.updated_at, DateTime::UNIX_EPOCH);
     }
 
     #[test]

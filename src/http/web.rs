@@ -711,13 +711,13 @@ pub fn session_json<'a>(session: &'a SessionRow, token: &'a str) -> SessionJson<
         ip_address: &session.ip_address,
         user_agent: &session.user_agent,
         user_id: &session.user_id,
-        active_organization_id: (),
-        impersonated_by: (),
+        active_organization_id: session.active_organization_id.as_deref(),
+        impersonated_by: session.impersonated_by.as_deref(),
         id: &session.id,
     }
 }
 
-/// A session as its own client sees it. Organizations and impersonation are not in this service yet.
+/// A session as its own client sees it.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionJson<'a> {
@@ -731,8 +731,8 @@ pub struct SessionJson<'a> {
     ip_address: &'a str,
     user_agent: &'a str,
     user_id: &'a str,
-    active_organization_id: (),
-    impersonated_by: (),
+    active_organization_id: Option<&'a str>,
+    impersonated_by: Option<&'a str>,
     id: &'a str,
 }
 

@@ -110,6 +110,8 @@ impl Person {
             user_id: self.id.clone(),
             token_hash: TokenHash::of(TokenKind::Session, &token).to_hex(),
             method: SignInMethod::Password,
+            second_factor: false,
+            impersonated_by: None,
             remembered: true,
             ip_address: client.ip_address.clone(),
             user_agent: client.user_agent.clone(),

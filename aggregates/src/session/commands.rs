@@ -16,6 +16,10 @@ pub enum SessionCommand {
         token_hash: String,
         /// How they proved who they are.
         method: SignInMethod,
+        /// Whether they showed a second factor too.
+        second_factor: bool,
+        /// The admin who acts as them in this session.
+        impersonated_by: Option<UserId>,
         /// Whether it outlives the browser and slides; else it lasts a day at most.
         remembered: bool,
         /// Address of the client, empty if unknown.
@@ -31,6 +35,15 @@ pub enum SessionCommand {
     Extend {
         /// The new end.
         expires_at: DateTime<Utc>,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// Work for another organization and team, or none.
+    SetActive {
+        /// The organization.
+        organization_id: Option<String>,
+        /// One of its teams.
+        team_id: Option<String>,
         /// When.
         at: DateTime<Utc>,
     },

@@ -19,6 +19,12 @@ pub enum SessionEvent {
         /// How the person proved who they are.
         #[serde(default, skip_serializing_if = "SignInMethod::is_default")]
         method: SignInMethod,
+        /// Whether they showed a second factor too.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        second_factor: bool,
+        /// The admin who acts as the person in this session; absent in all others.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        impersonated_by: Option<UserId>,
         /// Whether it outlives the browser and slides.
         remembered: bool,
         /// Address of the client, empty if unknown.
@@ -34,6 +40,17 @@ pub enum SessionEvent {
     Extended {
         /// The new end.
         expires_at: DateTime<Utc>,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// The session works for this organization and team from now on; absent means for none.
+    OrganizationActivated {
+        /// The organization.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        organization_id: Option<String>,
+        /// One of its teams.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        team_id: Option<String>,
         /// When.
         at: DateTime<Utc>,
     },
@@ -63,6 +80,12 @@ pub enum EndReason {
     PasswordReset,
     /// The account got another address.
     EmailChanged,
+    /// The account was banned.
+    Banned,
+    /// The admin gave up acting as the person.
+    Impersonation,
+    /// The owner of an address proved it, and took over an account that somebody had made with it.
+    AccountTakenOver,
 }
 
 /// How somebody proved who they are.
@@ -78,6 +101,14 @@ pub enum SignInMethod {
     EmailLink,
     /// By another session, which this one takes the place of.
     Session,
+    /// By a link in a mail that was asked for to sign in.
+    MagicLink,
+    /// By a passkey.
+    Passkey,
+    /// By an account at another provider.
+    Social,
+    /// Not at all: an admin acts as them.
+    Impersonation,
 }
 
 impl SignInMethod {
@@ -95,6 +126,7 @@ impl DomainEvent for SessionEvent {
         match self {
             Self::Started { .. } => "session.started",
             Self::Extended { .. } => "session.extended",
+            Self::OrganizationActivated { .. } => "session.organization_activated",
             Self::Ended { .. } => "session.ended",
         }
         .to_owned()

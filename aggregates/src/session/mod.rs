@@ -27,6 +27,8 @@ pub enum Session {
         user_id: UserId,
         /// When it ends by itself.
         expires_at: DateTime<Utc>,
+        /// The organization that it works for, and the team.
+        active: (Option<String>, Option<String>),
     },
     /// Over for good.
     Ended,
@@ -57,6 +59,8 @@ impl Session {
                 user_id,
                 token_hash,
                 method,
+                second_factor,
+                impersonated_by,
                 remembered,
                 ip_address,
                 user_agent,
@@ -72,6 +76,8 @@ impl Session {
                     user_id,
                     token_hash,
                     method,
+                    second_factor,
+                    impersonated_by,
                     remembered,
                     ip_address,
                     user_agent,
@@ -80,6 +86,11 @@ impl Session {
                 }])
             }
             SessionCommand::Extend { expires_at, at } => self.extend(expires_at, at),
+            SessionCommand::SetActive {
+                organization_id,
+                team_id,
+                at,
+            } => self.set_active(organization_id, team_id, at),
             SessionCommand::End { reason, at } => match self {
                 Self::Absent => Err(SessionError::NotLive),
                 Self::Live { user_id, .. } => Ok(vec![SessionEvent::Ended {
@@ -107,6 +118,29 @@ impl Session {
                     })
                     .into_iter()
                     .collect())
+            }
+            Self::Absent | Self::Live { .. } | Self::Ended => Err(SessionError::NotLive),
+        }
+    }
+
+    fn set_active(
+        &self,
+        organization_id: Option<String>,
+        team_id: Option<String>,
+        at: DateTime<Utc>,
+    ) -> Result<Vec<SessionEvent>, SessionError> {
+        match self {
+            Self::Live {
+                expires_at, active, ..
+            } if *expires_at > at => {
+                if (&active.0, &active.1) == (&organization_id, &team_id) {
+                    return Ok(vec![]);
+                }
+                Ok(vec![SessionEvent::OrganizationActivated {
+                    organization_id,
+                    team_id,
+                    at,
+                }])
             }
             Self::Absent | Self::Live { .. } | Self::Ended => Err(SessionError::NotLive),
         }
@@ -145,6 +179,7 @@ impl Aggregate for Session {
                 *self = Self::Live {
                     user_id,
                     expires_at,
+                    active: (None, None),
                 };
             }
             (
@@ -155,7 +190,18 @@ impl Aggregate for Session {
             ) => {
                 *expires_at = until;
             }
-            (Self::Absent | Self::Ended, SessionEvent::Extended { .. }) => {}
+            (
+                Self::Live { active, .. },
+                SessionEvent::OrganizationActivated {
+                    organization_id,
+                    team_id,
+                    ..
+                },
+            ) => *active = (organization_id, team_id),
+            (
+                Self::Absent | Self::Ended,
+                SessionEvent::Extended { .. } | SessionEvent::OrganizationActivated { .. },
+            ) => {}
             (_, SessionEvent::Ended { .. }) => *self = Self::Ended,
         }
     }

@@ -20,6 +20,8 @@ fn start() -> SessionCommand {
         user_id: UserId::new("u1"),
         token_hash: "00ff".into(),
         method: SignInMethod::Password,
+        second_factor: false,
+        impersonated_by: None,
         remembered: true,
         ip_address: "192.0.2.1".into(),
         user_agent: "x".into(),
@@ -33,6 +35,8 @@ fn started() -> SessionEvent {
         user_id: UserId::new("u1"),
         token_hash: "00ff".into(),
         method: SignInMethod::Password,
+        second_factor: false,
+        impersonated_by: None,
         remembered: true,
         ip_address: Personal::about("u1", "192.0.2.1".into()),
         user_agent: Personal::about("u1", "x".into()),
@@ -143,6 +147,10 @@ fn a_session_says_how_its_person_came_in() {
         SignInMethod::SignUp,
         SignInMethod::EmailLink,
         SignInMethod::Session,
+        SignInMethod::MagicLink,
+        SignInMethod::Passkey,
+        SignInMethod::Social,
+        SignInMethod::Impersonation,
     ] {
         let (mut command, mut event) = (start(), started());
         if let SessionCommand::Start { method, .. } = &mut command {
@@ -167,6 +175,9 @@ fn the_end_says_whose_session_it_was_and_why() {
         EndReason::PasswordChanged,
         EndReason::PasswordReset,
         EndReason::EmailChanged,
+        EndReason::Banned,
+        EndReason::Impersonation,
+        EndReason::AccountTakenOver,
     ] {
         let end = SessionCommand::End {
             reason,
@@ -222,8 +233,82 @@ fn an_extension_is_worth_an_event_from_a_minute_on() {
 }
 
 #[test]
+fn a_session_says_who_acts_and_whether_a_second_factor_was_shown() {
+    let (mut command, mut event) = (start(), started());
+    if let SessionCommand::Start {
+        second_factor,
+        impersonated_by,
+        ..
+    } = &mut command
+    {
+        (*second_factor, *impersonated_by) = (true, Some(UserId::new("u2")));
+    }
+    if let SessionEvent::Started {
+        second_factor,
+        impersonated_by,
+        ..
+    } = &mut event
+    {
+        (*second_factor, *impersonated_by) = (true, Some(UserId::new("u2")));
+    }
+    session()
+        .given_no_previous_events()
+        .when(command)
+        .then_expect_events(vec![event]);
+}
+
+fn set_active(organization: Option<&str>, team: Option<&str>, at: DateTime<Utc>) -> SessionCommand {
+    SessionCommand::SetActive {
+        organization_id: organization.map(str::to_owned),
+        team_id: team.map(str::to_owned),
+        at,
+    }
+}
+
+fn activated(organization: Option<&str>, team: Option<&str>) -> SessionEvent {
+    SessionEvent::OrganizationActivated {
+        organization_id: organization.map(str::to_owned),
+        team_id: team.map(str::to_owned),
+        at: days(1),
+    }
+}
+
+#[test]
+fn a_live_session_works_for_an_organization_a_team_or_none() {
+    for (before, after) in [
+        ((None, None), (Some("o1"), None)),
+        ((Some("o1"), None), (Some("o1"), Some("t1"))),
+        ((Some("o1"), Some("t1")), (Some("o2"), None)),
+        ((Some("o1"), Some("t1")), (None, None)),
+    ] {
+        session()
+            .given(vec![started(), activated(before.0, before.1)])
+            .when(set_active(after.0, after.1, days(1)))
+            .then_expect_events(vec![activated(after.0, after.1)]);
+        session()
+            .given(vec![started(), activated(after.0, after.1)])
+            .when(set_active(after.0, after.1, days(1)))
+            .then_expect_events(vec![]);
+    }
+}
+
+#[test]
+fn what_is_over_works_for_nobody() {
+    for (given, at) in [
+        (vec![], days(1)),
+        (vec![started(), ended()], days(1)),
+        (vec![started()], days(7)),
+    ] {
+        session()
+            .given(given)
+            .when(set_active(Some("o1"), None, at))
+            .then_expect_error(SessionError::NotLive);
+    }
+}
+
+#[test]
 fn a_session_holds_nothing_that_must_be_unique() {
-    for event in [started(), ended()] {
+    for event in [started(), activated(Some("o1"), None), ended()] {
         assert!(crate::StoredEvent::claims(&event).is_empty());
     }
 }

@@ -22,14 +22,18 @@ enum What {
     Start(i64),
     /// To so many minutes from now.
     Extend(i64),
+    /// For an organization and a team.
+    Activate(Active),
     End(EndReason),
 }
+
+type Active = (Option<&'static str>, Option<&'static str>);
 
 /// What is known without events: minutes since the beginning of time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Model {
     Absent,
-    Live { until: i64 },
+    Live { until: i64, active: Active },
     Over,
 }
 
@@ -39,20 +43,35 @@ impl Model {
             (What::Start(lasting), Self::Absent) => {
                 *self = Self::Live {
                     until: now + lasting,
+                    active: (None, None),
                 };
                 Ok(vec!["session.started"])
             }
             (What::Start(_), _) => Err(SessionError::AlreadyStarted),
-            (What::Extend(lasting), Self::Live { until }) if now < until => {
+            (What::Extend(lasting), Self::Live { until, active }) if now < until => {
                 if now + lasting <= until {
                     return Ok(vec![]);
                 }
                 *self = Self::Live {
                     until: now + lasting,
+                    active,
                 };
                 Ok(vec!["session.extended"])
             }
-            (What::Extend(_), _) | (What::End(_), Self::Absent) => Err(SessionError::NotLive),
+            (What::Activate(wanted), Self::Live { until, active }) if now < until => {
+                *self = Self::Live {
+                    until,
+                    active: wanted,
+                };
+                Ok(if wanted == active {
+                    vec![]
+                } else {
+                    vec!["session.organization_activated"]
+                })
+            }
+            (What::Extend(_) | What::Activate(_), _) | (What::End(_), Self::Absent) => {
+                Err(SessionError::NotLive)
+            }
             (What::End(_), Self::Over) => Ok(vec![]),
             (What::End(_), Self::Live { .. }) => {
                 *self = Self::Over;
@@ -67,15 +86,25 @@ impl Model {
             Session::Live {
                 user_id,
                 expires_at,
+                active: (organization, team),
             } => {
                 assert_eq!(user_id.as_str(), "u1");
                 Self::Live {
                     until: (*expires_at - minute(0)).num_minutes(),
+                    active: (known(organization), known(team)),
                 }
             }
             Session::Ended => Self::Over,
         }
     }
+}
+
+/// Of organizations and teams.
+const IDS: [&str; 2] = ["i1", "i2"];
+
+fn known(id: &Option<String>) -> Option<&'static str> {
+    let id = id.as_deref()?;
+    IDS.into_iter().find(|known| *known == id)
 }
 
 fn request() -> impl Strategy<Value = Request> {
@@ -85,10 +114,15 @@ fn request() -> impl Strategy<Value = Request> {
         EndReason::PasswordChanged,
         EndReason::PasswordReset,
         EndReason::EmailChanged,
+        EndReason::Banned,
+        EndReason::Impersonation,
+        EndReason::AccountTakenOver,
     ]);
+    let id = || prop::option::of(prop::sample::select(IDS.to_vec()));
     let what = prop_oneof![
         4 => (1..40i64).prop_map(What::Start),
         6 => (-5..40i64).prop_map(What::Extend),
+        4 => (id(), id()).prop_map(What::Activate),
         1 => reason.prop_map(What::End),
     ];
     (0..8i64, what).prop_map(|(after, what)| Request { after, what })
@@ -101,6 +135,8 @@ fn command(what: What, now: i64) -> SessionCommand {
             user_id: UserId::new("u1"),
             token_hash: "00ff".to_owned(),
             method: SignInMethod::EmailLink,
+            second_factor: false,
+            impersonated_by: None,
             remembered: true,
             ip_address: String::new(),
             user_agent: String::new(),
@@ -109,6 +145,11 @@ fn command(what: What, now: i64) -> SessionCommand {
         },
         What::Extend(lasting) => SessionCommand::Extend {
             expires_at: minute(now + lasting),
+            at,
+        },
+        What::Activate((organization, team)) => SessionCommand::SetActive {
+            organization_id: organization.map(str::to_owned),
+            team_id: team.map(str::to_owned),
             at,
         },
         What::End(reason) => SessionCommand::End { reason, at },
@@ -149,6 +190,7 @@ fn a_session_does_what_its_model_says() {
     seen.assert_often(&[
         "session.started",
         "session.extended",
+        "session.organization_activated",
         "session.ended",
         "nothing",
         "AlreadyStarted",

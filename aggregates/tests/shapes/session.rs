@@ -24,12 +24,19 @@ pub fn session_events() -> Vec<(&'static str, SessionEvent)> {
         (".sign_up", started(SignInMethod::SignUp)),
         (".email_link", started(SignInMethod::EmailLink)),
         (".session", started(SignInMethod::Session)),
+        (".magic_link", started(SignInMethod::MagicLink)),
+        (".passkey", started(SignInMethod::Passkey)),
+        (".social", started(SignInMethod::Social)),
+        (".impersonation", impersonated()),
+        (".second_factor", with_second_factor()),
         (
             ".erased",
             SessionEvent::Started {
                 user_id: ada(),
                 token_hash: token_hash(),
                 method: SignInMethod::Password,
+                second_factor: false,
+                impersonated_by: None,
                 remembered: false,
                 ip_address: erased(),
                 user_agent: erased(),
@@ -44,6 +51,8 @@ pub fn session_events() -> Vec<(&'static str, SessionEvent)> {
                 at: at(7),
             },
         ),
+        ("", activated(Some("o1"), Some("t1"))),
+        (".none", activated(None, None)),
         (".signed_out", ended_once(EndReason::SignedOut)),
         (".revoked", ended_once(EndReason::Revoked)),
         (".signed_out.whose", ended(EndReason::SignedOut)),
@@ -51,6 +60,12 @@ pub fn session_events() -> Vec<(&'static str, SessionEvent)> {
         (".password_changed.whose", ended(EndReason::PasswordChanged)),
         (".password_reset.whose", ended(EndReason::PasswordReset)),
         (".email_changed.whose", ended(EndReason::EmailChanged)),
+        (".banned.whose", ended(EndReason::Banned)),
+        (".impersonation.whose", ended(EndReason::Impersonation)),
+        (
+            ".account_taken_over.whose",
+            ended(EndReason::AccountTakenOver),
+        ),
     ]
 }
 
@@ -59,11 +74,40 @@ fn started(method: SignInMethod) -> SessionEvent {
         user_id: ada(),
         token_hash: token_hash(),
         method,
+        second_factor: false,
+        impersonated_by: None,
         remembered: true,
         ip_address: about_ada("2001:db8::1".to_owned()),
         user_agent: about_ada("Mozilla/5.0 (\"quoted\")".to_owned()),
         expires_at: at(6) + TimeDelta::days(7),
         at: at(6),
+    }
+}
+
+fn impersonated() -> SessionEvent {
+    let mut event = started(SignInMethod::Impersonation);
+    if let SessionEvent::Started {
+        impersonated_by, ..
+    } = &mut event
+    {
+        *impersonated_by = Some(UserId::new("u0000000000000000000000000000002"));
+    }
+    event
+}
+
+fn with_second_factor() -> SessionEvent {
+    let mut event = started(SignInMethod::Password);
+    if let SessionEvent::Started { second_factor, .. } = &mut event {
+        *second_factor = true;
+    }
+    event
+}
+
+fn activated(organization: Option<&str>, team: Option<&str>) -> SessionEvent {
+    SessionEvent::OrganizationActivated {
+        organization_id: organization.map(str::to_owned),
+        team_id: team.map(str::to_owned),
+        at: at(40),
     }
 }
 

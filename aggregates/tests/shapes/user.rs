@@ -144,6 +144,9 @@ fn doors() -> Vec<(&'static str, UserEvent)> {
         (".password_changed", ended(EndReason::PasswordChanged)),
         (".password_reset", ended(EndReason::PasswordReset)),
         (".email_changed", ended(EndReason::EmailChanged)),
+        (".banned", ended(EndReason::Banned)),
+        (".impersonation", ended(EndReason::Impersonation)),
+        (".account_taken_over", ended(EndReason::AccountTakenOver)),
         (
             ".but_one",
             UserEvent::SessionsEnded {
