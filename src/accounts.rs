@@ -73,6 +73,9 @@ pub enum AccountError {
     /// The token is not good: unknown, used, withdrawn or out of date.
     #[error("the token is not good")]
     InvalidToken,
+    /// The account does not allow it, for a reason that the door has words of its own for.
+    #[error(transparent)]
+    Refused(UserError),
 }
 
 impl From<RunError<UserError>> for AccountError {
@@ -82,6 +85,18 @@ impl From<RunError<UserError>> for AccountError {
             RunError::Refused(UserError::OtherEmail | UserError::NoSuchChange) => Self::OtherEmail,
             RunError::Refused(UserError::NotRegistered) => Self::NoAccount,
             RunError::Refused(UserError::AlreadyRegistered) => Self::Store(StoreError::Conflict),
+            RunError::Refused(
+                refusal @ (UserError::TotpEnabled
+                | UserError::SecondFactorOff
+                | UserError::NoSuchPasskey
+                | UserError::PasskeyKnown
+                | UserError::TooManyPasskeys
+                | UserError::NoSuchAccount
+                | UserError::LinkedAlready
+                | UserError::LastWayIn
+                | UserError::NoSuchApiKey
+                | UserError::TooManyApiKeys),
+            ) => Self::Refused(refusal),
         }
     }
 }
@@ -89,7 +104,9 @@ impl From<RunError<UserError>> for AccountError {
 impl From<StoreError> for AccountError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::ClaimTaken(_) => Self::EmailTaken,
+            StoreError::ClaimTaken(scope) if scope == ClaimScope::Email.as_str() => {
+                Self::EmailTaken
+            }
             StoreError::TokenUsed => Self::InvalidToken,
             StoreError::NoDataKey => Self::NoAccount,
             error => Self::Store(error),
@@ -217,6 +234,10 @@ pub async fn register(
         locale: locale.clone(),
         role: role.as_str().to_owned(),
         tier: aggregates::Tier::default().as_str().to_owned(),
+        banned: false,
+        ban_reason: None,
+        ban_expires: None,
+        two_factor_enabled: false,
         created_at: now,
         updated_at: now,
     };
@@ -247,6 +268,8 @@ pub async fn register(
         image,
         locale,
         role,
+        password: true,
+        email_verified: false,
         at: now,
     };
     app.store.run::<User>(id.as_str(), command, context).await?;

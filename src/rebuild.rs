@@ -381,10 +381,24 @@ fn text(value: Value) -> Option<Box<str>> {
     match value {
         Value::Null => None,
         Value::String(text) => Some(text.into_boxed_str()),
-        other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+        Value::Array(items) => Some(array(&items).into_boxed_str()),
+        other @ (Value::Bool(_) | Value::Number(_) | Value::Object(_)) => {
             Some(other.to_string().into_boxed_str())
         }
     }
+}
+
+/// An array of texts as PostgreSQL reads it. JSON arrays stand only inside of JSON objects.
+fn array(items: &[Value]) -> String {
+    let quoted = |text: &str| {
+        let escaped = text.replace('\\', "\\\\").replace('"', "\\\"");
+        format!("\"{escaped}\"")
+    };
+    let items: Vec<String> = items
+        .iter()
+        .map(|item| quoted(item.as_str().unwrap_or_default()))
+        .collect();
+    format!("{{{}}}", items.join(","))
 }
 
 /// Name of the table beside the live one.
@@ -650,6 +664,13 @@ mod tests {
         let mut line = String::new();
         write_line(&mut line, &cells);
         assert_eq!(line, "a\\tb\\\\c\\nd\\re\t\\N\t\t\\\\N\tä\n");
+    }
+
+    #[test]
+    fn arrays_of_texts_are_written_as_the_database_reads_them() {
+        let value = serde_json::json!([r#"a"b\c"#, "", "d,e}"]);
+        assert_eq!(text(value).as_deref(), Some(r#"{"a\"b\\c","","d,e}"}"#));
+        assert_eq!(text(serde_json::json!([])).as_deref(), Some("{}"));
     }
 
     #[test]

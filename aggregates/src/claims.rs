@@ -6,13 +6,27 @@
 pub enum ClaimScope {
     /// A person's mail address.
     Email,
+    /// The id of a passkey, as its authenticator made it up.
+    Passkey,
+    /// A person at another provider: see [`external_identity`].
+    ExternalIdentity,
+}
+
+/// The value of a claim on a person at another provider.
+pub fn external_identity(provider: &str, subject: &str) -> String {
+    format!("{provider}\n{subject}")
 }
 
 impl ClaimScope {
+    /// Every scope.
+    pub const ALL: &[Self] = &[Self::Email, Self::Passkey, Self::ExternalIdentity];
+
     /// The scope's name in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Email => "email",
+            Self::Passkey => "passkey",
+            Self::ExternalIdentity => "external_identity",
         }
     }
 }

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use aggregates::log::LogEvent;
 use aggregates::session::{EndReason, SessionEvent, SignInMethod};
 use aggregates::signing_keys::SigningKeysEvent;
-use aggregates::user::{ErasureReason, PasswordCause, UserEvent};
+use aggregates::user::{ErasureReason, PasswordCause, SecondFactorMethod, UserEvent};
 use aggregates::{Roles, Tier};
 use cqrs_es::DomainEvent;
 use serde::Serialize;
@@ -138,7 +138,10 @@ fn every_event_type_has_a_golden_file() {
         variants!(
             UserEvent: Registered, EmailVerified, PasswordSet, EmailChangeRequested, EmailChanged,
             EmailChangeReverted, FormerEmailReleased, SessionsEnded, LockedOut, ErasureRequested, ProfileChanged,
-            RoleChanged, TierChanged
+            RoleChanged, TierChanged, PasswordRemoved, Banned, BanLifted, SecondFactorPrepared, SecondFactorEnabled,
+            SecondFactorDisabled, BackupCodesReplaced, BackupCodeUsed, SecondFactorLocked, PasskeyAdded, PasskeyRenamed,
+            PasskeyRemoved, PasskeyCounterWentBack, AccountLinked, AccountUnlinked, AccountScopesChanged, ApiKeyCreated,
+            ApiKeyRevoked
         ),
         events(&user_events()),
     );
@@ -186,6 +189,13 @@ fn every_reason_has_a_golden_file_in_each_event_that_has_one() {
         variants!(PasswordCause: SignUp, Change, Reset),
         events(&users).filter_map(|event| match event {
             UserEvent::PasswordSet { cause, .. } => Some(cause),
+            _ => None,
+        }),
+    );
+    check_variants(
+        variants!(SecondFactorMethod: Totp, Otp),
+        events(&users).filter_map(|event| match event {
+            UserEvent::SecondFactorEnabled { method, .. } => Some(method),
             _ => None,
         }),
     );

@@ -242,6 +242,8 @@ async fn register(app: Arc<App>, n: usize) -> anyhow::Result<Stream> {
         image: None,
         locale: None,
         role: Roles::user(),
+        password: true,
+        email_verified: false,
         at: now,
     };
     let key = app.store.custody().new_data_key(user.as_str());

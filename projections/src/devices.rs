@@ -15,7 +15,7 @@ use crate::{AnyEvent, Changes, Client, Projection, Recorded};
 /// The model.
 pub const PROJECTION: Projection = Projection {
     name: NAME,
-    version: 1,
+    version: 2,
     streams: &["session", "user"],
     columns: &["id", "user_id", "last_sign_in_at"],
     owner: Some(OWNER),

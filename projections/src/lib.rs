@@ -3,9 +3,12 @@
 //! A projection is a pure fold from events to row changes. The append and a rebuild use the same
 //! fold, so both give the same rows. Nothing here appends events or calls a command.
 
+pub mod accounts;
+pub mod api_keys;
 pub mod changes;
 pub mod devices;
 pub mod erasures;
+pub mod passkeys;
 pub mod security_events;
 pub mod sessions;
 pub mod signing_keys;
@@ -114,6 +117,9 @@ pub const ALL: &[Projection] = &[
     security_events::PROJECTION,
     devices::PROJECTION,
     erasures::PROJECTION,
+    accounts::PROJECTION,
+    passkeys::PROJECTION,
+    api_keys::PROJECTION,
 ];
 
 /// Whose a row of a model is, where rows of one owner end together.

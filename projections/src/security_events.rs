@@ -1,6 +1,7 @@
 //! `security_events`: what happened to an account, in the words of the security log. Failed tries at the doors
 //! are no events and stand beside it, in `door_events`.
 
+use aggregates::Personal;
 use aggregates::session::{EndReason, SessionEvent, SignInMethod};
 use aggregates::user::{PasswordCause, UserEvent};
 use chrono::{DateTime, Utc};
@@ -13,7 +14,7 @@ use crate::{AnyEvent, Changes, Client, Projection, Recorded};
 /// The model.
 pub const PROJECTION: Projection = Projection {
     name: NAME,
-    version: 1,
+    version: 2,
     streams: &["user", "session"],
     columns: &[
         "id",
@@ -65,7 +66,7 @@ fn apply_user(recorded: Recorded<'_>, event: &UserEvent, changes: &mut Changes) 
     let (event_type, metadata, at) = match event {
         UserEvent::Registered { at, .. } => ("REGISTER", nothing, at),
         UserEvent::EmailVerified { at } => ("EMAIL_VERIFIED", nothing, at),
-        UserEvent::PasswordSet { cause, at } => match cause {
+        UserEvent::PasswordSet { cause, at, .. } => match cause {
             // Part of the registration.
             PasswordCause::SignUp => return,
             PasswordCause::Change => ("PASSWORD_CHANGED", nothing, at),
@@ -104,7 +105,56 @@ fn apply_user(recorded: Recorded<'_>, event: &UserEvent, changes: &mut Changes) 
             );
             return;
         }
-        UserEvent::FormerEmailReleased { .. } => return,
+        UserEvent::PasswordRemoved { at } => ("PASSWORD_REMOVED", nothing, at),
+        UserEvent::Banned { reason, until, at } => {
+            let reason = reason.as_ref().and_then(Personal::get);
+            ("USER_BANNED", json!({"reason": reason, "until": until}), at)
+        }
+        UserEvent::BanLifted { at } => ("USER_UNBANNED", nothing, at),
+        UserEvent::SecondFactorEnabled { method, at } => {
+            ("TWO_FACTOR_ENABLED", json!({"method": method}), at)
+        }
+        UserEvent::SecondFactorDisabled { at } => ("TWO_FACTOR_DISABLED", nothing, at),
+        UserEvent::BackupCodesReplaced { at } => ("BACKUP_CODES_REPLACED", nothing, at),
+        UserEvent::BackupCodeUsed { at } => ("BACKUP_CODE_USED", nothing, at),
+        UserEvent::SecondFactorLocked { until, at } => {
+            ("TWO_FACTOR_LOCKED", json!({"until": until}), at)
+        }
+        UserEvent::PasskeyAdded { passkey_id, at, .. } => {
+            ("PASSKEY_REGISTERED", json!({"passkeyId": passkey_id}), at)
+        }
+        UserEvent::PasskeyRenamed { passkey_id, at, .. } => {
+            ("PASSKEY_RENAMED", json!({"passkeyId": passkey_id}), at)
+        }
+        UserEvent::PasskeyRemoved { passkey_id, at, .. } => {
+            ("PASSKEY_DELETED", json!({"passkeyId": passkey_id}), at)
+        }
+        UserEvent::PasskeyCounterWentBack {
+            passkey_id,
+            known,
+            shown,
+            at,
+        } => (
+            "PASSKEY_COUNTER_WENT_BACK",
+            json!({"passkeyId": passkey_id, "known": known, "shown": shown}),
+            at,
+        ),
+        UserEvent::AccountLinked { provider, at, .. } => {
+            ("ACCOUNT_LINKED", json!({"provider": provider}), at)
+        }
+        UserEvent::AccountUnlinked { provider, at, .. } => {
+            ("ACCOUNT_UNLINKED", json!({"provider": provider}), at)
+        }
+        UserEvent::ApiKeyCreated { key_id, at, .. } => {
+            ("API_KEY_CREATED", json!({"keyId": key_id}), at)
+        }
+        UserEvent::ApiKeyRevoked { key_id, at } => {
+            ("API_KEY_REVOKED", json!({"keyId": key_id}), at)
+        }
+        // Nothing that changes who gets in.
+        UserEvent::FormerEmailReleased { .. }
+        | UserEvent::SecondFactorPrepared { .. }
+        | UserEvent::AccountScopesChanged { .. } => return,
     };
     put(
         recorded,

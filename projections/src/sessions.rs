@@ -85,6 +85,7 @@ fn apply_user(user_id: &str, event: &UserEvent, changes: &mut Changes) {
         UserEvent::Registered { .. }
         | UserEvent::EmailVerified { .. }
         | UserEvent::PasswordSet { .. }
+        | UserEvent::PasswordRemoved { .. }
         | UserEvent::EmailChangeRequested { .. }
         | UserEvent::EmailChanged { .. }
         | UserEvent::EmailChangeReverted { .. }
@@ -92,7 +93,24 @@ fn apply_user(user_id: &str, event: &UserEvent, changes: &mut Changes) {
         | UserEvent::LockedOut { .. }
         | UserEvent::ProfileChanged { .. }
         | UserEvent::RoleChanged { .. }
-        | UserEvent::TierChanged { .. } => {}
+        | UserEvent::TierChanged { .. }
+        | UserEvent::Banned { .. }
+        | UserEvent::BanLifted { .. }
+        | UserEvent::SecondFactorPrepared { .. }
+        | UserEvent::SecondFactorEnabled { .. }
+        | UserEvent::SecondFactorDisabled { .. }
+        | UserEvent::BackupCodesReplaced { .. }
+        | UserEvent::BackupCodeUsed { .. }
+        | UserEvent::SecondFactorLocked { .. }
+        | UserEvent::PasskeyAdded { .. }
+        | UserEvent::PasskeyRenamed { .. }
+        | UserEvent::PasskeyRemoved { .. }
+        | UserEvent::PasskeyCounterWentBack { .. }
+        | UserEvent::AccountLinked { .. }
+        | UserEvent::AccountUnlinked { .. }
+        | UserEvent::AccountScopesChanged { .. }
+        | UserEvent::ApiKeyCreated { .. }
+        | UserEvent::ApiKeyRevoked { .. } => {}
     }
 }
 
@@ -176,6 +194,7 @@ pub async fn with_user(
                 s.created_at, s.updated_at, s.expires_at,
                 s.active_organization_id, s.active_team_id, s.impersonated_by,
                 u.email, u.email_verified, u.name, u.image, u.locale, u.role, u.tier,
+                u.banned, u.ban_reason, u.ban_expires, u.two_factor_enabled,
                 u.created_at as user_created_at, u.updated_at as user_updated_at
          from read.sessions s join read.users u on u.id = s.user_id
          where s.{column} = $1",
@@ -194,6 +213,10 @@ pub async fn with_user(
         locale: row.try_get("locale")?,
         role: row.try_get("role")?,
         tier: row.try_get("tier")?,
+        banned: row.try_get("banned")?,
+        ban_reason: row.try_get("ban_reason")?,
+        ban_expires: row.try_get("ban_expires")?,
+        two_factor_enabled: row.try_get("two_factor_enabled")?,
         created_at: row.try_get("user_created_at")?,
         updated_at: row.try_get("user_updated_at")?,
     };

@@ -13,7 +13,7 @@ use crate::{AnyEvent, Changes, Projection, Recorded};
 /// The model.
 pub const PROJECTION: Projection = Projection {
     name: "users",
-    version: 2,
+    version: 3,
     streams: &["user"],
     columns: &[
         "id",
@@ -24,6 +24,10 @@ pub const PROJECTION: Projection = Projection {
         "locale",
         "role",
         "tier",
+        "banned",
+        "ban_reason",
+        "ban_expires",
+        "two_factor_enabled",
         "created_at",
         "updated_at",
     ],
@@ -51,6 +55,14 @@ pub struct UserRow {
     pub role: String,
     /// See `aggregates::Tier`.
     pub tier: String,
+    /// Whether nobody gets in; it stays so until the ban is lifted, also after its end.
+    pub banned: bool,
+    /// What the person is told.
+    pub ban_reason: Option<String>,
+    /// When the ban may be lifted by itself.
+    pub ban_expires: Option<DateTime<Utc>>,
+    /// Whether signing in takes a second factor.
+    pub two_factor_enabled: bool,
     /// When the account was made.
     pub created_at: DateTime<Utc>,
     /// When anything of the above last changed.
@@ -94,6 +106,10 @@ fn apply(recorded: Recorded<'_>, changes: &mut Changes) {
                 locale: locale.as_ref().and_then(Personal::get).cloned(),
                 role: role.as_str().to_owned(),
                 tier: tier.as_str().to_owned(),
+                banned: false,
+                ban_reason: None,
+                ban_expires: None,
+                two_factor_enabled: false,
                 created_at: *at,
                 updated_at: *at,
             };
@@ -113,7 +129,44 @@ fn apply(recorded: Recorded<'_>, changes: &mut Changes) {
             );
         }
         UserEvent::ErasureRequested { .. } => changes.delete(NAME, id),
+        UserEvent::Banned { reason, until, at } => {
+            let reason = reason.as_ref().and_then(Personal::get);
+            changes.patch(
+                NAME,
+                id,
+                json!({"id": id, "banned": true, "ban_reason": reason, "ban_expires": until, "updated_at": at}),
+            );
+        }
+        UserEvent::BanLifted { at } => changes.patch(
+            NAME,
+            id,
+            json!({"id": id, "banned": false, "ban_reason": null, "ban_expires": null, "updated_at": at}),
+        ),
+        UserEvent::SecondFactorEnabled { at, .. } => changes.patch(
+            NAME,
+            id,
+            json!({"id": id, "two_factor_enabled": true, "updated_at": at}),
+        ),
+        UserEvent::SecondFactorDisabled { at } => changes.patch(
+            NAME,
+            id,
+            json!({"id": id, "two_factor_enabled": false, "updated_at": at}),
+        ),
         UserEvent::PasswordSet { .. }
+        | UserEvent::PasswordRemoved { .. }
+        | UserEvent::SecondFactorPrepared { .. }
+        | UserEvent::BackupCodesReplaced { .. }
+        | UserEvent::BackupCodeUsed { .. }
+        | UserEvent::SecondFactorLocked { .. }
+        | UserEvent::PasskeyAdded { .. }
+        | UserEvent::PasskeyRenamed { .. }
+        | UserEvent::PasskeyRemoved { .. }
+        | UserEvent::PasskeyCounterWentBack { .. }
+        | UserEvent::AccountLinked { .. }
+        | UserEvent::AccountUnlinked { .. }
+        | UserEvent::AccountScopesChanged { .. }
+        | UserEvent::ApiKeyCreated { .. }
+        | UserEvent::ApiKeyRevoked { .. }
         | UserEvent::EmailChangeRequested { .. }
         | UserEvent::FormerEmailReleased { .. }
         | UserEvent::SessionsEnded { .. }
@@ -155,7 +208,8 @@ fn patch_column(columns: &mut Value, column: &str, change: &Change) {
 /// When the database does not answer.
 pub async fn find(pool: &PgPool, id: &str) -> Result<Option<UserRow>, sqlx::Error> {
     sqlx::query_as(
-        "select id, email, email_verified, name, image, locale, role, tier, created_at, updated_at
+        "select id, email, email_verified, name, image, locale, role, tier,
+                banned, ban_reason, ban_expires, two_factor_enabled, created_at, updated_at
          from read.users where id = $1",
     )
     .bind(id)
@@ -175,7 +229,8 @@ pub async fn with_device(
     since: DateTime<Utc>,
 ) -> Result<Option<(UserRow, Known)>, sqlx::Error> {
     let row = sqlx::query(
-        "select id, email, email_verified, name, image, locale, role, tier, created_at, updated_at,
+        "select id, email, email_verified, name, image, locale, role, tier,
+                banned, ban_reason, ban_expires, two_factor_enabled, created_at, updated_at,
                 exists (select from read.devices d where d.id = $2 and d.last_sign_in_at >= $3) as this_one,
                 exists (select from read.devices d where d.user_id = $1) as any
          from read.users where id = $1",

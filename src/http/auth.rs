@@ -279,6 +279,10 @@ pub fn invented(
         locale,
         role: aggregates::Roles::default().as_str().to_owned(),
         tier: aggregates::Tier::default().as_str().to_owned(),
+        banned: false,
+        ban_reason: None,
+        ban_expires: None,
+        two_factor_enabled: false,
         created_at: now,
         updated_at: now,
     }

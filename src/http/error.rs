@@ -554,7 +554,10 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match &error {
             StoreError::Conflict | StoreError::CustodyChanged => P::Conflict,
-            StoreError::ClaimTaken(_) => P::EmailTaken,
+            StoreError::ClaimTaken(scope) if scope == aggregates::ClaimScope::Email.as_str() => {
+                P::EmailTaken
+            }
+            StoreError::ClaimTaken(_) => P::Conflict,
             // Erased while the request ran: from now on there is no such account.
             StoreError::NoDataKey => P::Unauthorized,
             StoreError::TokenUsed => P::InvalidToken,
@@ -596,6 +599,7 @@ impl From<AccountError> for Problem {
             AccountError::Locked { retry_after_secs } => P::AccountLocked { retry_after_secs },
             AccountError::TooMany { retry_after_secs } => P::TooManyRequests { retry_after_secs },
             AccountError::NoPassword => P::NoPassword,
+            AccountError::Refused(_) => P::Conflict,
         }
     }
 }

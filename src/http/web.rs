@@ -659,7 +659,14 @@ fn as_iso<S: Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S
     serializer.serialize_str(&iso(*time))
 }
 
-/// A person as clients see them. Bans and second factors are not in this service yet, so nobody has one.
+fn as_optional_iso<S: Serializer>(
+    time: &Option<DateTime<Utc>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    time.map(iso).serialize(serializer)
+}
+
+/// A person as clients see them.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UserJson<'a> {
@@ -674,8 +681,9 @@ pub struct UserJson<'a> {
     two_factor_enabled: bool,
     role: &'a str,
     banned: bool,
-    ban_reason: (),
-    ban_expires: (),
+    ban_reason: Option<&'a str>,
+    #[serde(serialize_with = "as_optional_iso")]
+    ban_expires: Option<DateTime<Utc>>,
     access_tier: &'a str,
     locale: Option<&'a str>,
     id: &'a str,
@@ -690,11 +698,11 @@ pub fn user_json(user: &UserRow) -> UserJson<'_> {
         image: user.image.as_deref(),
         created_at: user.created_at,
         updated_at: user.updated_at,
-        two_factor_enabled: false,
+        two_factor_enabled: user.two_factor_enabled,
         role: &user.role,
-        banned: false,
-        ban_reason: (),
-        ban_expires: (),
+        banned: user.banned,
+        ban_reason: user.ban_reason.as_deref(),
+        ban_expires: user.ban_expires,
         access_tier: &user.tier,
         locale: user.locale.as_deref(),
         id: &user.id,

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use aggregates::session::{EndReason, SignInMethod};
-use aggregates::user::{User, UserCommand};
+use aggregates::user::{PasswordCause, SecondFactorMethod, User, UserCommand};
 use aggregates::{Roles, Tier};
+use chrono::TimeDelta;
 use mana_auth::accounts::{self, Caller, Proof};
 use mana_auth::app::App;
 use mana_auth::cluster::Role as DatabaseRole;
@@ -134,6 +135,9 @@ async fn mixed_history(app: &TestApp) {
             )
             .await;
         }
+        if n % 2 == 1 {
+            ways_in(&app.app, id, n).await;
+        }
         if n % 3 == 1 {
             let out = app
                 .post_as("/api/auth/sign-out", &session.cookie, &json!({}))
@@ -142,6 +146,93 @@ async fn mixed_history(app: &TestApp) {
         }
     }
     app.app.signing.rotate(Actor::Operator).await.unwrap();
+}
+
+/// Everything that can become of passkeys, accounts at other providers, API keys, second factors and bans.
+async fn ways_in(app: &App, id: &str, n: usize) {
+    let at = app.clock.now();
+    let later = at + TimeDelta::minutes(1);
+    let named = |what: &str| format!("{what}-{n}");
+    let link = |number: usize, scopes: &[&str]| UserCommand::LinkAccount {
+        link_id: named(&format!("link-{number}")),
+        provider: "acme".to_owned(),
+        subject: format!("{n}/{number}"),
+        scopes: scopes.iter().map(ToString::to_string).collect(),
+        at,
+    };
+    let passkey = |number: usize| UserCommand::AddPasskey {
+        passkey_id: named(&format!("passkey-{number}")),
+        credential_id: format!("credential-{n}-{number}"),
+        credential: r#"{"counter":0,"key":"a\\b\tc"}"#.to_owned(),
+        name: None,
+        at,
+    };
+    let key = |number: usize, expires_at| UserCommand::CreateApiKey {
+        key_id: named(&format!("key-{number}")),
+        name: "a\tb \\N".to_owned(),
+        prefix: "0123abcd".to_owned(),
+        key_hash: format!("{n:032}{number:032}"),
+        scopes: vec!["a\"b\\c,{d}".to_owned(), String::new(), "ä\n".to_owned()],
+        expires_at,
+        at,
+    };
+    let method = SecondFactorMethod::Totp;
+    let commands = [
+        link(1, &[]),
+        link(2, &["openid", "a\\\"b"]),
+        UserCommand::UnlinkAccount {
+            link_id: named("link-1"),
+            at,
+        },
+        UserCommand::ChangeAccountScopes {
+            link_id: named("link-2"),
+            scopes: vec!["email".to_owned(), "NULL".to_owned()],
+            at: later,
+        },
+        passkey(1),
+        passkey(2),
+        UserCommand::RenamePasskey {
+            passkey_id: named("passkey-2"),
+            name: "a\tb".to_owned(),
+            at,
+        },
+        UserCommand::RemovePasskey {
+            passkey_id: named("passkey-1"),
+            at,
+        },
+        key(1, Some(later)),
+        key(2, None),
+        UserCommand::RevokeApiKey {
+            key_id: named("key-2"),
+            at: later,
+        },
+        UserCommand::PrepareSecondFactor { at },
+        UserCommand::EnableSecondFactor { method, at },
+        UserCommand::Ban {
+            reason: Some("a\tb".to_owned()),
+            until: Some(later),
+            at,
+        },
+    ];
+    for command in commands {
+        change(app, id, command).await;
+    }
+    if n % 3 != 2 {
+        change(app, id, UserCommand::LiftBan { at }).await;
+        change(app, id, UserCommand::DisableSecondFactor { at }).await;
+    }
+    if n % 3 == 0 {
+        change(app, id, UserCommand::RemovePassword { at }).await;
+    }
+    if n % 9 == 0 {
+        let (cause, keep) = (PasswordCause::Reset, None);
+        let set = UserCommand::SetPassword {
+            cause,
+            keep,
+            at: later,
+        };
+        change(app, id, set).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -225,7 +316,8 @@ async fn a_comparison_names_the_rows_that_differ() {
     for change in [
         format!("update read.users set name = 'x' where id = '{}'", ada.user_id),
         format!("delete from read.users where id = '{}'", bo.user_id),
-        "insert into read.users select 'extra', email, email_verified, name, image, locale, role, tier, created_at, updated_at
+        "insert into read.users (id, email, email_verified, name, image, locale, role, tier, created_at, updated_at)
+         select 'extra', email, email_verified, name, image, locale, role, tier, created_at, updated_at
          from read.users limit 1"
             .to_owned(),
     ] {

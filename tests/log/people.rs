@@ -52,6 +52,8 @@ impl Person {
             image: None,
             locale: None,
             role: Roles::user(),
+            password: true,
+            email_verified: false,
             at: app.clock.now(),
         }
     }

@@ -3,6 +3,10 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::api_keys::ApiKey;
+use super::links::Link;
+use super::passkeys::Passkey;
+use super::second_factor::SecondFactor;
 use super::{Change, UserError, UserEvent, sessions_ended};
 use crate::session::EndReason;
 use crate::{EmailAddress, Personal, Roles, SessionId, Tier};
@@ -22,6 +26,19 @@ pub struct Account {
     pub(super) pending_email: Option<Personal<EmailAddress>>,
     /// Addresses that the account had until lately and may go back to, in the order in which it left them, and when.
     pub(super) former_emails: Vec<(Personal<EmailAddress>, DateTime<Utc>)>,
+    pub(super) has_password: bool,
+    pub(super) ban: Option<Ban>,
+    pub(super) second_factor: SecondFactor,
+    pub(super) passkeys: Vec<Passkey>,
+    pub(super) links: Vec<Link>,
+    pub(super) api_keys: Vec<ApiKey>,
+}
+
+/// Why nobody gets in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Ban {
+    reason: Option<Personal<String>>,
+    until: Option<DateTime<Utc>>,
 }
 
 impl Account {
@@ -120,6 +137,24 @@ impl Account {
         }]
     }
 
+    pub(super) fn ban(
+        &self,
+        reason: Option<String>,
+        until: Option<DateTime<Utc>>,
+        at: DateTime<Utc>,
+    ) -> Vec<UserEvent> {
+        let reason = reason.map(|reason| Personal::about(&self.id, reason));
+        let ban = Some(Ban { reason, until });
+        if self.ban == ban {
+            return vec![];
+        }
+        let reason = ban.and_then(|ban| ban.reason);
+        vec![
+            UserEvent::Banned { reason, until, at },
+            sessions_ended(None, EndReason::Banned, at),
+        ]
+    }
+
     fn change(&self, old: &Option<Personal<String>>, new: Option<Option<String>>) -> Change {
         let old = old.as_ref().and_then(Personal::get);
         match new {
@@ -138,10 +173,22 @@ impl Account {
     pub(super) fn apply(&mut self, event: UserEvent) {
         match event {
             UserEvent::Registered { .. }
-            | UserEvent::SessionsEnded { .. }
             | UserEvent::LockedOut { .. }
-            | UserEvent::ErasureRequested { .. } => {}
-            UserEvent::PasswordSet { .. } => self.pending_email = None,
+            | UserEvent::ErasureRequested { .. }
+            | UserEvent::BackupCodesReplaced { .. }
+            | UserEvent::BackupCodeUsed { .. }
+            | UserEvent::SecondFactorLocked { .. }
+            | UserEvent::PasskeyCounterWentBack { .. } => {}
+            UserEvent::SessionsEnded { reason, .. } => {
+                if reason == EndReason::AccountTakenOver {
+                    self.pending_email = None;
+                }
+            }
+            UserEvent::PasswordSet { .. } => {
+                self.has_password = true;
+                self.pending_email = None;
+            }
+            UserEvent::PasswordRemoved { .. } => self.has_password = false,
             UserEvent::EmailVerified { .. } => self.email_verified = true,
             UserEvent::EmailChangeRequested { to, .. } => self.pending_email = Some(to),
             UserEvent::EmailChanged { from, to, at } => {
@@ -169,6 +216,67 @@ impl Account {
             }
             UserEvent::RoleChanged { role, .. } => self.role = role,
             UserEvent::TierChanged { tier, .. } => self.tier = tier,
+            UserEvent::Banned { reason, until, .. } => self.ban = Some(Ban { reason, until }),
+            UserEvent::BanLifted { .. } => self.ban = None,
+            UserEvent::SecondFactorPrepared { .. } => self.second_factor.prepared(),
+            UserEvent::SecondFactorEnabled { method, .. } => self.second_factor.enabled(method),
+            UserEvent::SecondFactorDisabled { .. } => self.second_factor = SecondFactor::default(),
+            UserEvent::PasskeyAdded {
+                passkey_id: id,
+                credential_id,
+                name,
+                ..
+            } => self.passkeys.push(Passkey {
+                id,
+                credential_id,
+                name,
+            }),
+            UserEvent::PasskeyRenamed {
+                passkey_id, name, ..
+            } => {
+                if let Some(passkey) = self.passkeys.iter_mut().find(|p| p.id == passkey_id) {
+                    passkey.name = Some(name);
+                }
+            }
+            UserEvent::PasskeyRemoved { passkey_id, .. } => {
+                self.passkeys.retain(|passkey| passkey.id != passkey_id);
+            }
+            UserEvent::AccountLinked {
+                link_id: id,
+                provider,
+                subject,
+                scopes,
+                ..
+            } => self.links.push(Link {
+                id,
+                provider,
+                subject,
+                scopes,
+            }),
+            UserEvent::AccountUnlinked { link_id, .. } => {
+                self.links.retain(|link| link.id != link_id);
+            }
+            UserEvent::AccountScopesChanged {
+                link_id, scopes, ..
+            } => {
+                if let Some(link) = self.links.iter_mut().find(|link| link.id == link_id) {
+                    link.scopes = scopes;
+                }
+            }
+            UserEvent::ApiKeyCreated {
+                key_id: id,
+                expires_at,
+                ..
+            } => self.api_keys.push(ApiKey {
+                id,
+                expires_at,
+                is_revoked: false,
+            }),
+            UserEvent::ApiKeyRevoked { key_id, .. } => {
+                if let Some(key) = self.api_keys.iter_mut().find(|key| key.id == key_id) {
+                    key.is_revoked = true;
+                }
+            }
         }
     }
 }

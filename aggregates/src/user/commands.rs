@@ -2,14 +2,14 @@
 
 use chrono::{DateTime, Utc};
 
-use super::events::{ErasureReason, PasswordCause};
+use super::choices::{ErasureReason, PasswordCause, SecondFactorMethod};
 use crate::session::EndReason;
 use crate::{EmailAddress, Roles, SessionId, Tier, UserId};
 
 /// A request to change a user. Secrets travel beside a command, into custody, never inside it.
 #[derive(Clone)]
 pub enum UserCommand {
-    /// Make an account. The password hash goes into custody in the same transaction.
+    /// Make an account. A password's hash goes into custody in the same transaction.
     Register {
         /// Whose account this becomes.
         id: UserId,
@@ -23,6 +23,10 @@ pub enum UserCommand {
         locale: Option<String>,
         /// Role at the start.
         role: Roles,
+        /// Whether it has a password.
+        password: bool,
+        /// Whether the address is proven already.
+        email_verified: bool,
         /// When.
         at: DateTime<Utc>,
     },
@@ -122,6 +126,161 @@ pub enum UserCommand {
     ChangeTier {
         /// The new tier.
         tier: Tier,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// Take the password away; refused if it is the last way in. Its hash goes from custody in the same transaction.
+    RemovePassword {
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// The person followed a link that was mailed to `email`, or came from a provider that vouches for it. If nobody
+    /// had proven the address yet, whoever made the account is not known to be its owner: all of their ways in are
+    /// shut (S-67). What of it is in custody goes in the same transaction.
+    ProveByLink {
+        /// The address that was proven; refused if it is not the account's.
+        email: EmailAddress,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// Let nobody in any more; all sessions end.
+    Ban {
+        /// What the person is told.
+        reason: Option<String>,
+        /// When it may be lifted by itself; `None` means never.
+        until: Option<DateTime<Utc>>,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// Let the person in again.
+    LiftBan {
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// A new TOTP secret and backup codes go into custody with this; refused if one is in use.
+    PrepareSecondFactor {
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// A second factor is asked for from now on. TOTP has to be prepared, and proven by a code.
+    EnableSecondFactor {
+        /// Which.
+        method: SecondFactorMethod,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// Ask for no second factor any more, and forget what was prepared.
+    DisableSecondFactor {
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// New backup codes go into custody with this.
+    ReplaceBackupCodes {
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// A backup code was shown; the codes that are left go into custody with this.
+    UseBackupCode {
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// Too many wrong codes: no second factor is checked for a while.
+    LockSecondFactor {
+        /// Until when.
+        until: DateTime<Utc>,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// Let the person sign in with a passkey that they have proven to have.
+    AddPasskey {
+        /// Our id of it.
+        passkey_id: String,
+        /// Its own id, base64url; unique over all accounts.
+        credential_id: String,
+        /// What proofs are checked against: public, serialised.
+        credential: String,
+        /// As the person calls it.
+        name: Option<String>,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// Give a passkey another name.
+    RenamePasskey {
+        /// Our id of it.
+        passkey_id: String,
+        /// The new name.
+        name: String,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// Take a passkey away.
+    RemovePasskey {
+        /// Our id of it.
+        passkey_id: String,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// Record that a passkey counted its uses backwards.
+    ReportPasskeyCounter {
+        /// Our id of it.
+        passkey_id: String,
+        /// The count that was known.
+        known: u32,
+        /// The count that was shown.
+        shown: u32,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// Let the person sign in by their account at another provider. Its tokens go into custody with this.
+    LinkAccount {
+        /// Our id of the link.
+        link_id: String,
+        /// Name of the provider.
+        provider: String,
+        /// Who they are there; together with the provider unique over all accounts.
+        subject: String,
+        /// What the provider lets us do.
+        scopes: Vec<String>,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// Take an account at another provider away; refused for the only account. Its tokens go from custody with this.
+    UnlinkAccount {
+        /// Our id of the link.
+        link_id: String,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// The provider lets us do something else.
+    ChangeAccountScopes {
+        /// Our id of the link.
+        link_id: String,
+        /// All that it lets us do.
+        scopes: Vec<String>,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// Make a key for programs that act for the person.
+    CreateApiKey {
+        /// Our id of it.
+        key_id: String,
+        /// As the person calls it.
+        name: String,
+        /// The beginning of the key, by which the person tells it from others.
+        prefix: String,
+        /// SHA-256 of the whole key, lower-case hex.
+        key_hash: String,
+        /// What it is good for.
+        scopes: Vec<String>,
+        /// When it ends by itself; `None` means never.
+        expires_at: Option<DateTime<Utc>>,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// Let a key count no more.
+    RevokeApiKey {
+        /// Our id of it.
+        key_id: String,
         /// When.
         at: DateTime<Utc>,
     },

@@ -1,11 +1,11 @@
 //! What can have happened to a user. Stored for ever: see `tests/stored_format`.
 
 use chrono::{DateTime, Utc};
-use cqrs_es::DomainEvent;
 use serde::{Deserialize, Serialize};
 
+use super::choices::{Change, ErasureReason, PasswordCause, SecondFactorMethod};
 use crate::session::EndReason;
-use crate::{ClaimChange, ClaimScope, EmailAddress, Personal, Roles, SessionId, StoredEvent, Tier};
+use crate::{EmailAddress, Personal, Roles, SessionId, Tier};
 
 /// A fact about a user.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,6 +38,14 @@ pub enum UserEvent {
         /// Why.
         #[serde(default, skip_serializing_if = "PasswordCause::is_default")]
         cause: PasswordCause,
+        /// Whether the account had none until now; one that is made with a password does not say so.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        added: bool,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// The account has no password any more: its hash is gone from custody.
+    PasswordRemoved {
         /// When.
         at: DateTime<Utc>,
     },
@@ -75,7 +83,8 @@ pub enum UserEvent {
         /// When.
         at: DateTime<Utc>,
     },
-    /// All sessions that had begun, or all but one, are over.
+    /// All sessions that had begun, or all but one, are over. If the account was taken over, an address change that
+    /// waits for its proof is off too.
     SessionsEnded {
         /// The one that goes on.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -127,118 +136,155 @@ pub enum UserEvent {
         /// When.
         at: DateTime<Utc>,
     },
-}
-
-/// Why a password was set.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PasswordCause {
-    /// The account was made with it.
-    #[default]
-    SignUp,
-    /// The person knew the one before.
-    Change,
-    /// The person followed a link in a mail.
-    Reset,
-}
-
-impl PasswordCause {
-    #[expect(
-        clippy::trivially_copy_pass_by_ref,
-        reason = "serde passes a reference"
-    )]
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-/// Why an account is closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ErasureReason {
-    /// The person wanted it.
-    OwnRequest,
-}
-
-impl ErasureReason {
-    /// The reason's text in JSON and SQL.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::OwnRequest => "own_request",
-        }
-    }
-}
-
-/// What became of an optional field.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Change {
-    /// As it was.
-    #[default]
-    Kept,
-    /// Empty from now on.
-    Removed,
-    /// This from now on.
-    Set(Personal<String>),
-}
-
-impl Change {
-    fn is_kept(&self) -> bool {
-        *self == Self::Kept
-    }
-}
-
-impl DomainEvent for UserEvent {
-    fn event_type(&self) -> String {
-        match self {
-            Self::Registered { .. } => "user.registered",
-            Self::EmailVerified { .. } => "user.email_verified",
-            Self::PasswordSet { .. } => "user.password_set",
-            Self::EmailChangeRequested { .. } => "user.email_change_requested",
-            Self::EmailChanged { .. } => "user.email_changed",
-            Self::EmailChangeReverted { .. } => "user.email_change_reverted",
-            Self::FormerEmailReleased { .. } => "user.former_email_released",
-            Self::SessionsEnded { .. } => "user.sessions_ended",
-            Self::LockedOut { .. } => "user.locked_out",
-            Self::ErasureRequested { .. } => "user.erasure_requested",
-            Self::ProfileChanged { .. } => "user.profile_changed",
-            Self::RoleChanged { .. } => "user.role_changed",
-            Self::TierChanged { .. } => "user.tier_changed",
-        }
-        .to_owned()
-    }
-
-    fn event_version(&self) -> String {
-        "1".to_owned()
-    }
-}
-
-impl StoredEvent for UserEvent {
-    fn claims(&self) -> Vec<ClaimChange> {
-        // An erased address holds and frees nothing: erasure has released whatever there was.
-        let changed = |change: fn(ClaimScope, String) -> ClaimChange,
-                       email: &Personal<EmailAddress>| {
-            email
-                .get()
-                .map(|email| change(ClaimScope::Email, email.as_str().to_owned()))
-        };
-        match self {
-            Self::Registered { email: to, .. } | Self::EmailChanged { to, .. } => {
-                changed(ClaimChange::Take, to).into_iter().collect()
-            }
-            Self::EmailChangeReverted { from: email, .. }
-            | Self::FormerEmailReleased { email, .. } => {
-                changed(ClaimChange::Release, email).into_iter().collect()
-            }
-            Self::ErasureRequested { .. } => vec![ClaimChange::ReleaseAll],
-            Self::EmailChangeRequested { .. }
-            | Self::SessionsEnded { .. }
-            | Self::LockedOut { .. }
-            | Self::EmailVerified { .. }
-            | Self::PasswordSet { .. }
-            | Self::ProfileChanged { .. }
-            | Self::RoleChanged { .. }
-            | Self::TierChanged { .. } => Vec::new(),
-        }
-    }
+    /// Nobody gets in any more. A later ban takes the place of this one.
+    Banned {
+        /// What the person is told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<Personal<String>>,
+        /// When it may be lifted by itself; absent means never.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<DateTime<Utc>>,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// The person may sign in again.
+    BanLifted {
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// A new TOTP secret and backup codes are in custody. They count for nothing until a code has proven them.
+    SecondFactorPrepared {
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// Signing in takes a second factor from now on, and this is one.
+    SecondFactorEnabled {
+        /// Which.
+        method: SecondFactorMethod,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// No second factor any more, prepared or not; secret and codes are gone from custody.
+    SecondFactorDisabled {
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// New backup codes are in custody; the old ones are worth nothing.
+    BackupCodesReplaced {
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// One of the backup codes was shown and is worth nothing any more.
+    BackupCodeUsed {
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// So many wrong codes that no second factor is checked for a while.
+    SecondFactorLocked {
+        /// Until when.
+        until: DateTime<Utc>,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// The person may sign in with this passkey.
+    PasskeyAdded {
+        /// Our id of it.
+        passkey_id: String,
+        /// Its own id, base64url; held by this account alone.
+        credential_id: Personal<String>,
+        /// What proofs are checked against: public, serialised.
+        credential: Personal<String>,
+        /// As the person called it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<Personal<String>>,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// A passkey has another name.
+    PasskeyRenamed {
+        /// Our id of it.
+        passkey_id: String,
+        /// As the person calls it now.
+        name: Personal<String>,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// A passkey is worth nothing any more.
+    PasskeyRemoved {
+        /// Our id of it.
+        passkey_id: String,
+        /// Its own id, free again.
+        credential_id: Personal<String>,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// A passkey counted its uses backwards: there may be a copy of it (WebAuthn section 6.1.1).
+    PasskeyCounterWentBack {
+        /// Our id of it.
+        passkey_id: String,
+        /// The count that was known.
+        known: u32,
+        /// The count that was shown.
+        shown: u32,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// The person may sign in by their account at another provider.
+    AccountLinked {
+        /// Our id of the link.
+        link_id: String,
+        /// Name of the provider.
+        provider: String,
+        /// Who they are there; together with the provider held by this account alone.
+        subject: Personal<String>,
+        /// What the provider lets us do.
+        scopes: Vec<String>,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// The account at another provider is no way in any more. Its tokens are gone from custody.
+    AccountUnlinked {
+        /// Our id of the link.
+        link_id: String,
+        /// Name of the provider.
+        provider: String,
+        /// Who they are there; free again.
+        subject: Personal<String>,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// The provider lets us do something else from now on.
+    AccountScopesChanged {
+        /// Our id of the link.
+        link_id: String,
+        /// All that it lets us do.
+        scopes: Vec<String>,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// Whoever shows this key acts for the person, within its scopes.
+    ApiKeyCreated {
+        /// Our id of it.
+        key_id: String,
+        /// As the person called it.
+        name: Personal<String>,
+        /// The beginning of the key, by which the person tells it from others.
+        prefix: String,
+        /// SHA-256 of the whole key, lower-case hex; the key itself is known to the client alone.
+        key_hash: String,
+        /// What it is good for.
+        scopes: Vec<String>,
+        /// When it ends by itself; absent means never.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expires_at: Option<DateTime<Utc>>,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// The key is worth nothing any more.
+    ApiKeyRevoked {
+        /// Our id of it.
+        key_id: String,
+        /// When.
+        at: DateTime<Utc>,
+    },
 }

@@ -1,8 +1,14 @@
 //! User: an account from sign-up on. Passwords are in custody; sessions are streams of their own.
 
 mod account;
+mod api_keys;
+mod choices;
 mod commands;
 mod events;
+mod links;
+mod passkeys;
+mod second_factor;
+mod stored;
 #[cfg(test)]
 mod tests;
 
@@ -12,9 +18,11 @@ use cqrs_es::event_sink::EventSink;
 use serde::{Deserialize, Serialize};
 
 pub use account::Account;
+pub use choices::{Change, ErasureReason, PasswordCause, SecondFactorMethod};
 pub use commands::UserCommand;
-pub use events::{Change, ErasureReason, PasswordCause, UserEvent};
+pub use events::UserEvent;
 
+use self::second_factor::SecondFactor;
 use crate::session::EndReason;
 use crate::{EmailAddress, Personal, SessionId, Tier};
 
@@ -49,6 +57,36 @@ pub enum UserError {
     /// Nobody waits for this address any more: it was not asked for, or the request was taken back.
     #[error("this address is not the one that was asked for")]
     NoSuchChange,
+    /// TOTP has to be switched off before another secret is made.
+    #[error("TOTP is enabled already")]
+    TotpEnabled,
+    /// No second factor is on, or none that was prepared waits.
+    #[error("no second factor is enabled")]
+    SecondFactorOff,
+    /// They have no such passkey.
+    #[error("there is no such passkey")]
+    NoSuchPasskey,
+    /// The passkey is theirs already.
+    #[error("the passkey is known already")]
+    PasskeyKnown,
+    /// They have as many as an account may have.
+    #[error("the account has too many passkeys")]
+    TooManyPasskeys,
+    /// They have no such account at another provider, or no password.
+    #[error("there is no such account")]
+    NoSuchAccount,
+    /// The account at the other provider is theirs already.
+    #[error("the account is linked already")]
+    LinkedAlready,
+    /// Without it nobody could sign in any more.
+    #[error("it is the last way in")]
+    LastWayIn,
+    /// They have no such API key.
+    #[error("there is no such API key")]
+    NoSuchApiKey,
+    /// They have as many as an account may have.
+    #[error("the account has too many API keys")]
+    TooManyApiKeys,
 }
 
 impl User {
@@ -65,37 +103,40 @@ impl User {
                 image,
                 locale,
                 role,
+                password,
+                email_verified,
                 at,
             } => {
                 if *self != Self::Absent {
                     return Err(UserError::AlreadyRegistered);
                 }
                 let personal = |value: String| Personal::about(id.as_str(), value);
-                Ok(vec![
-                    UserEvent::Registered {
-                        email: Personal::about(id.as_str(), email),
-                        name: personal(name),
-                        image: image.map(personal),
-                        locale: locale.map(personal),
-                        role,
-                        tier: Tier::default(),
-                        at,
-                    },
-                    UserEvent::PasswordSet {
-                        cause: PasswordCause::SignUp,
-                        at,
-                    },
-                ])
+                let mut events = vec![UserEvent::Registered {
+                    email: Personal::about(id.as_str(), email),
+                    name: personal(name),
+                    image: image.map(personal),
+                    locale: locale.map(personal),
+                    role,
+                    tier: Tier::default(),
+                    at,
+                }];
+                events.extend(password.then_some(UserEvent::PasswordSet {
+                    cause: PasswordCause::SignUp,
+                    added: false,
+                    at,
+                }));
+                events.extend(email_verified.then_some(UserEvent::EmailVerified { at }));
+                Ok(events)
             }
             UserCommand::VerifyEmail { email, at } => self.account()?.verify_email(&email, at),
             UserCommand::SetPassword { cause, keep, at } => {
-                self.account()?;
+                let added = !self.account()?.has_password;
                 let reason = match cause {
                     PasswordCause::SignUp | PasswordCause::Change => EndReason::PasswordChanged,
                     PasswordCause::Reset => EndReason::PasswordReset,
                 };
                 Ok(vec![
-                    UserEvent::PasswordSet { cause, at },
+                    UserEvent::PasswordSet { cause, added, at },
                     sessions_ended(keep, reason, at),
                 ])
             }
@@ -147,6 +188,98 @@ impl User {
                     .into_iter()
                     .collect())
             }
+            UserCommand::RemovePassword { at } => self.account()?.remove_password(at),
+            UserCommand::ProveByLink { email, at } => self.account()?.prove_by_link(&email, at),
+            UserCommand::Ban { reason, until, at } => Ok(self.account()?.ban(reason, until, at)),
+            UserCommand::LiftBan { at } => {
+                let lifted = self.account()?.ban.is_some();
+                Ok(lifted
+                    .then_some(UserEvent::BanLifted { at })
+                    .into_iter()
+                    .collect())
+            }
+            UserCommand::PrepareSecondFactor { at } => self.account()?.second_factor.prepare(at),
+            UserCommand::EnableSecondFactor { method, at } => {
+                self.account()?.second_factor.enable(method, at)
+            }
+            UserCommand::DisableSecondFactor { at } => {
+                Ok(self.account()?.second_factor.disable(at))
+            }
+            UserCommand::ReplaceBackupCodes { at } => {
+                let event = UserEvent::BackupCodesReplaced { at };
+                self.account()?.second_factor.only_if_on(event)
+            }
+            UserCommand::UseBackupCode { at } => {
+                let event = UserEvent::BackupCodeUsed { at };
+                self.account()?.second_factor.only_if_on(event)
+            }
+            UserCommand::LockSecondFactor { until, at } => {
+                self.account()?.second_factor.lock(until, at)
+            }
+            UserCommand::AddPasskey {
+                passkey_id,
+                credential_id,
+                credential,
+                name,
+                at,
+            } => self
+                .account()?
+                .add_passkey(passkey_id, credential_id, credential, name, at),
+            UserCommand::RenamePasskey {
+                passkey_id,
+                name,
+                at,
+            } => self.account()?.rename_passkey(passkey_id, name, at),
+            UserCommand::RemovePasskey { passkey_id, at } => {
+                self.account()?.remove_passkey(&passkey_id, at)
+            }
+            UserCommand::ReportPasskeyCounter {
+                passkey_id,
+                known,
+                shown,
+                at,
+            } => self
+                .account()?
+                .report_passkey_counter(passkey_id, known, shown, at),
+            UserCommand::LinkAccount {
+                link_id,
+                provider,
+                subject,
+                scopes,
+                at,
+            } => self
+                .account()?
+                .link_account(link_id, provider, subject, scopes, at),
+            UserCommand::UnlinkAccount { link_id, at } => {
+                self.account()?.unlink_account(&link_id, at)
+            }
+            UserCommand::ChangeAccountScopes {
+                link_id,
+                scopes,
+                at,
+            } => self.account()?.change_account_scopes(link_id, scopes, at),
+            UserCommand::CreateApiKey {
+                key_id,
+                name,
+                prefix,
+                key_hash,
+                scopes,
+                expires_at,
+                at,
+            } => {
+                let account = self.account()?;
+                account.has_room_for_api_key(at)?;
+                Ok(vec![UserEvent::ApiKeyCreated {
+                    key_id,
+                    name: Personal::about(&account.id, name),
+                    prefix,
+                    key_hash,
+                    scopes,
+                    expires_at,
+                    at,
+                }])
+            }
+            UserCommand::RevokeApiKey { key_id, at } => self.account()?.revoke_api_key(&key_id, at),
         }
     }
 
@@ -216,6 +349,12 @@ impl Aggregate for User {
                     tier,
                     pending_email: None,
                     former_emails: Vec::new(),
+                    has_password: false,
+                    ban: None,
+                    second_factor: SecondFactor::default(),
+                    passkeys: Vec::new(),
+                    links: Vec::new(),
+                    api_keys: Vec::new(),
                 });
             }
             (this @ Self::Registered(_), UserEvent::ErasureRequested { .. }) => {

@@ -1,5 +1,7 @@
 mod addresses;
 mod doors;
+mod factors;
+mod ways_in;
 
 use cqrs_es::test::TestFramework;
 
@@ -26,6 +28,8 @@ fn register() -> UserCommand {
         image: None,
         locale: Some("de".into()),
         role: Roles::user(),
+        password: true,
+        email_verified: false,
         at: at(),
     }
 }
@@ -43,7 +47,11 @@ fn registered() -> UserEvent {
 }
 
 fn password_set(cause: PasswordCause) -> UserEvent {
-    UserEvent::PasswordSet { cause, at: at() }
+    UserEvent::PasswordSet {
+        cause,
+        added: false,
+        at: at(),
+    }
 }
 
 /// What the account says to its sessions.
@@ -91,6 +99,10 @@ fn every_command() -> Vec<UserCommand> {
             at: at(),
         },
     ]
+    .into_iter()
+    .chain(factors::every_command())
+    .chain(ways_in::every_command())
+    .collect()
 }
 
 fn verify(text: &str) -> UserCommand {
@@ -123,6 +135,23 @@ fn sign_up_makes_an_account_with_a_password() {
         .given_no_previous_events()
         .when(register())
         .then_expect_events(vec![registered(), password_set(PasswordCause::SignUp)]);
+}
+
+#[test]
+fn an_account_may_be_made_without_a_password_and_with_a_proven_address() {
+    let mut command = register();
+    if let UserCommand::Register {
+        password,
+        email_verified,
+        ..
+    } = &mut command
+    {
+        (*password, *email_verified) = (false, true);
+    }
+    user()
+        .given_no_previous_events()
+        .when(command)
+        .then_expect_events(vec![registered(), UserEvent::EmailVerified { at: at() }]);
 }
 
 #[test]

@@ -254,6 +254,8 @@ fn command(request: &Request, now: i64) -> UserCommand {
             image: None,
             locale: Some("x".to_owned()),
             role: Roles::user(),
+            password: true,
+            email_verified: false,
             at,
         },
         Request::Verify(text) => UserCommand::VerifyEmail {

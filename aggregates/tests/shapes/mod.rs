@@ -2,6 +2,7 @@
 
 pub mod session;
 pub mod user;
+pub mod ways_in;
 
 use aggregates::{EmailAddress, Personal};
 use chrono::{DateTime, TimeDelta, Utc};

@@ -5,11 +5,12 @@ use aggregates::user::{Change, ErasureReason, PasswordCause, UserEvent};
 use aggregates::{Roles, SessionId, Tier};
 use chrono::TimeDelta;
 
+use super::ways_in::ways_in;
 use super::{about_ada, at, email, erased, name};
 
 /// One event of every shape, with what tells it from the others of its type.
 pub fn user_events() -> Vec<(&'static str, UserEvent)> {
-    [accounts(), addresses(), doors()].concat()
+    [accounts(), addresses(), doors(), ways_in()].concat()
 }
 
 fn roles(text: &str) -> Roles {
@@ -129,7 +130,11 @@ fn addresses() -> Vec<(&'static str, UserEvent)> {
 
 /// Who gets in.
 fn doors() -> Vec<(&'static str, UserEvent)> {
-    let password_set = |cause| UserEvent::PasswordSet { cause, at: at(2) };
+    let password_set = |cause| UserEvent::PasswordSet {
+        cause,
+        added: false,
+        at: at(2),
+    };
     let ended = |reason| UserEvent::SessionsEnded {
         except: None,
         reason,
@@ -139,6 +144,14 @@ fn doors() -> Vec<(&'static str, UserEvent)> {
         ("", password_set(PasswordCause::SignUp)),
         (".change", password_set(PasswordCause::Change)),
         (".reset", password_set(PasswordCause::Reset)),
+        (
+            ".added",
+            UserEvent::PasswordSet {
+                cause: PasswordCause::Reset,
+                added: true,
+                at: at(2),
+            },
+        ),
         (".signed_out", ended(EndReason::SignedOut)),
         (".revoked", ended(EndReason::Revoked)),
         (".password_changed", ended(EndReason::PasswordChanged)),

@@ -48,7 +48,7 @@ fn a_new_password_is_a_fact_without_the_password_and_ends_sessions() {
         (PasswordCause::Reset, EndReason::PasswordReset),
     ] {
         user()
-            .given(vec![registered()])
+            .given(vec![registered(), password_set(PasswordCause::SignUp)])
             .when(set_password(cause))
             .then_expect_events(vec![password_set(cause), others_ended(Some("s1"), reason)]);
     }
@@ -62,7 +62,7 @@ fn a_password_reset_may_end_every_session() {
         at: at(),
     };
     user()
-        .given(vec![registered()])
+        .given(vec![registered(), password_set(PasswordCause::SignUp)])
         .when(reset)
         .then_expect_events(vec![
             password_set(PasswordCause::Reset),
@@ -87,7 +87,11 @@ fn a_lock_says_until_when_and_the_owner_still_gets_a_new_password() {
         .when(lock_out())
         .then_expect_events(vec![locked_out()]);
     user()
-        .given(vec![registered(), locked_out()])
+        .given(vec![
+            registered(),
+            password_set(PasswordCause::SignUp),
+            locked_out(),
+        ])
         .when(set_password(PasswordCause::Reset))
         .then_expect_events(vec![
             password_set(PasswordCause::Reset),
