@@ -21,6 +21,7 @@ use crate::sessions::Live;
 use crate::signing::{Claims, LIFETIME_SECS};
 use crate::store::idempotency::{Fingerprint, Outcome};
 use crate::store::{Actor, Client, Context, RunError, StoreError};
+use crate::tokens::TokenChange;
 
 /// A remembered session lasts this long from its last extension.
 pub const SESSION_DAYS: i64 = 7;
@@ -52,6 +53,9 @@ pub enum AccountError {
         /// Until another try is worth it, in seconds.
         retry_after_secs: u64,
     },
+    /// Nobody gets in, whatever they show.
+    #[error("the account is banned")]
+    Banned,
     /// The account has no password to check.
     #[error("the account has no password")]
     NoPassword,
@@ -119,6 +123,7 @@ impl From<Refused> for AccountError {
         match refused {
             Refused::Locked { retry_after_secs } => Self::Locked { retry_after_secs },
             Refused::TooMany { retry_after_secs } => Self::TooMany { retry_after_secs },
+            Refused::Spent => Self::InvalidToken,
             Refused::Store(error) => error.into(),
         }
     }
@@ -167,8 +172,10 @@ pub struct NewAccount {
     pub email: EmailAddress,
     /// May be empty.
     pub name: String,
-    /// Checked for length by the door.
-    pub password: Password,
+    /// Checked for length by the door; none if there are other ways in.
+    pub password: Option<Password>,
+    /// Whether the address is proven already.
+    pub email_verified: bool,
     /// Address of a picture.
     pub image: Option<String>,
     /// Language tag.
@@ -213,13 +220,17 @@ pub async fn register(
         email,
         name,
         password,
+        email_verified,
         image,
         locale,
     } = account;
-    let hash = app.passwords.hash(password).await?;
+    let hash = match password {
+        Some(password) => Some(app.passwords.hash(password).await?),
+        None => None,
+    };
     let id = ids::user();
     let now = app.clock.now();
-    let counts = !app.config.require_email_verification;
+    let counts = email_verified || !app.config.require_email_verification;
     let role = if counts && is_configured_admin(app, email.as_str()) {
         Roles::admin()
     } else {
@@ -228,7 +239,7 @@ pub async fn register(
     let row = UserRow {
         id: id.to_string(),
         email: email.as_str().to_owned(),
-        email_verified: false,
+        email_verified,
         name: name.clone(),
         image: image.clone(),
         locale: locale.clone(),
@@ -246,8 +257,11 @@ pub async fn register(
         .on_new_stream()
         .about(id.as_str())
         .with_new_data_key(id.as_str(), custody.new_data_key(id.as_str()))
-        .with_secret(custody.put(kind::PASSWORD, id.as_str(), ONLY, hash.expose().as_bytes()))
         .then(effects::credits_init(id.as_str()));
+    if let Some(hash) = &hash {
+        let hash = hash.expose().as_bytes();
+        context = context.with_secret(custody.put(kind::PASSWORD, id.as_str(), ONLY, hash));
+    }
     if let Some(callback) = verification.callback {
         context = context.then(effects::mail(
             id.as_str(),
@@ -268,8 +282,8 @@ pub async fn register(
         image,
         locale,
         role,
-        password: true,
-        email_verified: false,
+        password: hash.is_some(),
+        email_verified,
         at: now,
     };
     app.store.run::<User>(id.as_str(), command, context).await?;
@@ -325,7 +339,7 @@ pub struct Started {
 }
 
 /// How somebody has proved who they are.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Proof {
     /// By what.
     pub method: SignInMethod,
@@ -337,6 +351,8 @@ pub struct Proof {
     pub password: Option<Seen>,
     /// Whether they come from a device that they had not come from before, and have come from others.
     pub new_device: bool,
+    /// The token that they have shown, which the session's start uses up.
+    pub token: Option<TokenChange>,
 }
 
 impl Proof {
@@ -348,6 +364,7 @@ impl Proof {
             impersonated_by: None,
             password: None,
             new_device: false,
+            token: None,
         }
     }
 }
@@ -401,6 +418,9 @@ pub async fn start_session(
         .context(Actor::User(user.id.clone()))
         .in_session(id.as_str())
         .on_new_stream();
+    if let Some(token) = proof.token {
+        context = context.with_token(token);
+    }
     if let Some(seen) = proof.password {
         context = context.if_unchanged(seen);
     }

@@ -93,6 +93,16 @@ pub struct Config {
     pub change_email_confirm: bool,
     /// `MANA_AUTH_DELETE_USER_CONFIRM`: accounts are deleted only by a mailed link; default false.
     pub delete_user_confirm: bool,
+    /// `MANA_AUTH_MAGIC_LINK_SIGNUP`: a magic link makes an account for an address that has none; default true.
+    pub magic_link_signup: bool,
+    /// `MANA_AUTH_MAGIC_LINK_PAGE`: mailed magic links lead to a page that goes on by itself in a browser, so that programs
+    /// which scan mails do not use them up (S-45); default true.
+    pub magic_link_page: bool,
+    /// `MANA_AUTH_TWO_FACTOR_OTP`: second factors may be codes in mails; default true.
+    pub two_factor_otp: bool,
+    /// `MANA_AUTH_TWO_FACTOR_ALWAYS`: magic links, passkeys and other providers are followed by a second factor as well;
+    /// default false.
+    pub two_factor_always: bool,
     /// `MAX_DAILY_SIGNUPS`: accounts that may be made in a day (UTC), 0 for any number; default 0.
     pub max_daily_signups: u32,
     /// `MANA_AUTH_ADMIN_EMAILS`: lower-case addresses whose accounts have the role admin; default none.
@@ -371,6 +381,10 @@ impl Config {
             send_on_sign_in: reader.switch("MANA_AUTH_SEND_ON_SIGN_IN", false),
             change_email_confirm: reader.switch("MANA_AUTH_CHANGE_EMAIL_CONFIRM", true),
             delete_user_confirm: reader.switch("MANA_AUTH_DELETE_USER_CONFIRM", false),
+            magic_link_signup: reader.switch("MANA_AUTH_MAGIC_LINK_SIGNUP", true),
+            magic_link_page: reader.switch("MANA_AUTH_MAGIC_LINK_PAGE", true),
+            two_factor_otp: reader.switch("MANA_AUTH_TWO_FACTOR_OTP", true),
+            two_factor_always: reader.switch("MANA_AUTH_TWO_FACTOR_ALWAYS", false),
             max_daily_signups: reader.number("MAX_DAILY_SIGNUPS", 0, 0..=u32::MAX),
             admin_emails: reader.list("MANA_AUTH_ADMIN_EMAILS", Vec::new(), values::email),
             smtp: groups::read_smtp(&mut reader, production),

@@ -22,6 +22,10 @@ pub mod kind {
     pub const DATA_KEY: &str = "data_key";
     /// A password hash, PHC text.
     pub const PASSWORD: &str = "password";
+    /// What a person's authenticator app and the service share.
+    pub const TOTP: &str = "totp";
+    /// Keyed hashes of a person's backup codes, a JSON array of hex texts.
+    pub const BACKUP_CODES: &str = "backup_codes";
     /// The private half of a signing key, 32 bytes; the id is the `kid`.
     pub const SIGNING_KEY: &str = "signing_key";
     /// A random secret of the service; the id says which.
@@ -170,6 +174,15 @@ impl Custody {
             owner: owner.to_owned(),
             id: id.to_owned(),
             wrapped,
+        }
+    }
+
+    /// Destroys a secret with a command.
+    pub fn delete(&self, kind: &'static str, owner: &str, id: &str) -> CustodyChange {
+        CustodyChange::Delete {
+            kind,
+            owner: owner.to_owned(),
+            id: id.to_owned(),
         }
     }
 

@@ -156,7 +156,7 @@ const GRANTS: &str = "
     grant select, insert on events, log_epochs to {role};
     grant select, insert, update on streams to {role};
     grant select, insert, update, delete on claims, custody, effects, idempotency_keys, rate_limits,
-        tokens, attempts, door_events to {role};
+        tokens, attempts, door_events, totp_steps to {role};
     do $$
     declare
         item record;

@@ -18,6 +18,12 @@ use crate::store::StoreError;
 pub const ACCOUNT_LIMIT: i32 = 5;
 /// Failed tries within the window that lock a network, whatever accounts they were about.
 pub const NETWORK_LIMIT: i32 = 100;
+/// Wrong codes that end a challenge or a mailed code (contract section 7).
+const CODE_LIMIT: i32 = 5;
+/// Wrong codes of all kinds in a row that lock a person's second factor (contract section 7, S-19).
+const SECOND_FACTOR_LIMIT: i32 = 10;
+/// A second factor is locked for this long, in seconds.
+const CODE_LOCK_SECS: f64 = 15.0 * 60.0;
 /// Failures count this long, in seconds.
 const WINDOW_SECS: f64 = 15.0 * 60.0;
 /// The first lock lasts 30 minutes, each further one twice as long, up to a day (S-14), in seconds.
@@ -35,6 +41,12 @@ enum Budget {
     Account,
     Device,
     Network,
+    /// Of one sign-in that waits for its second factor, or of one session that shows one.
+    Challenge,
+    /// Of one mailed code.
+    MailedCode,
+    /// Of all of a person's second factors together, over all challenges (S-19).
+    SecondFactor,
 }
 
 /// Whom a try is about, and from where it comes.
@@ -45,6 +57,16 @@ pub struct Target<'a> {
     pub known_device: Option<&'a str>,
     /// The network it comes from, as counted; empty if unknown.
     pub network: &'a str,
+}
+
+/// Whose second factor a try is about. It counts whether requests are limited or not.
+pub struct Code<'a> {
+    /// Whose.
+    pub user_id: &'a str,
+    /// The challenge or session that shows it.
+    pub holder: &'a str,
+    /// Whether it was mailed: such a code has tries of its own.
+    pub mailed: bool,
 }
 
 /// Why a try is not looked at.
@@ -62,6 +84,9 @@ pub enum Refused {
         /// Until another try is worth it, in seconds.
         retry_after_secs: u64,
     },
+    /// The challenge, or the mailed code, has had as many wrong tries as it may have.
+    #[error("no tries are left")]
+    Spent,
     /// It cannot be counted, so it is not checked (S-17).
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -78,6 +103,8 @@ impl From<sqlx::Error> for Refused {
 #[must_use]
 pub struct Attempt {
     budgets: Vec<(Budget, [u8; 32])>,
+    /// Length of the first lock and of the longest, in seconds.
+    lock_secs: [f64; 2],
 }
 
 /// What became of a budget that a failed try has locked.
@@ -96,34 +123,78 @@ pub struct Locked {
 pub async fn admit(app: &App, target: Target<'_>) -> Result<Attempt, Refused> {
     let attempt = Attempt {
         budgets: budgets(app, &target),
+        lock_secs: LOCK_SECS,
     };
-    if attempt.budgets.is_empty() {
-        return Ok(attempt);
+    attempt.taken(app).await
+}
+
+/// The same for a code that is shown as a second factor.
+///
+/// # Errors
+/// If a budget is empty, or the try cannot be counted.
+pub async fn admit_code(app: &App, code: Code<'_>) -> Result<Attempt, Refused> {
+    let own = if code.mailed {
+        Budget::MailedCode
+    } else {
+        Budget::Challenge
+    };
+    let budgets = [(own, code.holder), (Budget::SecondFactor, code.user_id)]
+        .map(|(budget, of)| (budget, budget.key(app, &[of])));
+    let attempt = Attempt {
+        budgets: budgets.to_vec(),
+        lock_secs: [CODE_LOCK_SECS; 2],
+    };
+    attempt.taken(app).await
+}
+
+/// Gives a new mailed code tries of its own.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn new_code(app: &App, holder: &str) -> Result<(), StoreError> {
+    sqlx::query("delete from attempts where key = $1")
+        .bind(Budget::MailedCode.key(app, &[holder]).as_slice())
+        .execute(&app.pool)
+        .await?;
+    Ok(())
+}
+
+impl Attempt {
+    /// Takes the try from all budgets, or from none.
+    async fn taken(self, app: &App) -> Result<Self, Refused> {
+        let attempt = self;
+        if attempt.budgets.is_empty() {
+            return Ok(attempt);
+        }
+        let row = sqlx::query(
+            "select admitted, refused_by, wait_secs from take_attempt($1, $2, $3, $4, $5)",
+        )
+        .bind(attempt.keys())
+        .bind(attempt.limits())
+        .bind(WINDOW_SECS)
+        .bind(CHECKING_SECS)
+        .bind(app.clock.held_at())
+        .fetch_one(&app.pool)
+        .await?;
+        if row.try_get("admitted")? {
+            return Ok(attempt);
+        }
+        let by: i32 = row.try_get("refused_by")?;
+        let budget = usize::try_from(by - 1)
+            .ok()
+            .and_then(|n| attempt.budgets.get(n))
+            .map_or(Budget::Network, |(budget, _)| *budget);
+        metrics::counter!("attempts_refused_total", "budget" => budget.name()).increment(1);
+        let wait: Option<f64> = row.try_get("wait_secs")?;
+        let retry_after_secs = wait.map_or(1, |secs| secs.ceil().max(1.0) as u64);
+        Err(match (budget, wait) {
+            (Budget::Account | Budget::Device | Budget::SecondFactor, Some(_)) => {
+                Refused::Locked { retry_after_secs }
+            }
+            (Budget::Challenge | Budget::MailedCode, Some(_)) => Refused::Spent,
+            _ => Refused::TooMany { retry_after_secs },
+        })
     }
-    let row =
-        sqlx::query("select admitted, refused_by, wait_secs from take_attempt($1, $2, $3, $4, $5)")
-            .bind(attempt.keys())
-            .bind(attempt.limits())
-            .bind(WINDOW_SECS)
-            .bind(CHECKING_SECS)
-            .bind(app.clock.held_at())
-            .fetch_one(&app.pool)
-            .await?;
-    if row.try_get("admitted")? {
-        return Ok(attempt);
-    }
-    let by: i32 = row.try_get("refused_by")?;
-    let budget = usize::try_from(by - 1)
-        .ok()
-        .and_then(|n| attempt.budgets.get(n))
-        .map_or(Budget::Network, |(budget, _)| *budget);
-    metrics::counter!("attempts_refused_total", "budget" => budget.name()).increment(1);
-    let wait: Option<f64> = row.try_get("wait_secs")?;
-    let retry_after_secs = wait.map_or(1, |secs| secs.ceil().max(1.0) as u64);
-    Err(match (budget, wait) {
-        (Budget::Account | Budget::Device, Some(_)) => Refused::Locked { retry_after_secs },
-        _ => Refused::TooMany { retry_after_secs },
-    })
 }
 
 fn budgets(app: &App, target: &Target<'_>) -> Vec<(Budget, [u8; 32])> {
@@ -154,6 +225,9 @@ impl Budget {
             Self::Account => "account",
             Self::Device => "device",
             Self::Network => "network",
+            Self::Challenge => "challenge",
+            Self::MailedCode => "mailed_code",
+            Self::SecondFactor => "second_factor",
         }
     }
 
@@ -161,6 +235,8 @@ impl Budget {
         match self {
             Self::Account | Self::Device => ACCOUNT_LIMIT,
             Self::Network => NETWORK_LIMIT,
+            Self::Challenge | Self::MailedCode => CODE_LIMIT,
+            Self::SecondFactor => SECOND_FACTOR_LIMIT,
         }
     }
 }
@@ -177,8 +253,8 @@ impl Attempt {
             let Some(until) = until else { continue };
             metrics::counter!("locks_total", "budget" => budget.name()).increment(1);
             tracing::warn!(budget = budget.name(), %until, "too many failed tries: locked");
-            if *budget != Budget::Network {
-                let account = *budget == Budget::Account;
+            let account = matches!(budget, Budget::Account | Budget::SecondFactor);
+            if account || *budget == Budget::Device {
                 found = Some(Locked { account, until });
             }
         }
@@ -219,7 +295,7 @@ impl Attempt {
             .bind(self.keys())
             .bind(self.limits())
             .bind(WINDOW_SECS)
-            .bind(LOCK_SECS.as_slice())
+            .bind(self.lock_secs.as_slice())
             .bind(QUIET_SECS)
             .bind(outcome)
             .bind(cleared)

@@ -25,6 +25,7 @@ use crate::crypto::tokens::TokenKind;
 use crate::door_log::{self, Tried};
 use crate::effects;
 use crate::http::limits;
+use crate::magic_link;
 use crate::mail::{Device, Mail, MailKind};
 use crate::store::{Actor, Context, StoreError};
 use crate::tokens::{self, NewToken, TokenChange};
@@ -312,6 +313,9 @@ pub struct MailRequest {
     pub callback: String,
     /// The line of the door log about it, which then says whose account it was.
     pub noted: Option<String>,
+    /// What an account is called that a magic link makes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
 }
 
 /// What can be asked for by anybody.
@@ -322,6 +326,8 @@ pub enum Wanted {
     Verification,
     /// The link to choose a new password.
     PasswordReset,
+    /// The link that signs in, for an address with an account or without.
+    MagicLink,
 }
 
 /// Queues a request for a mail; the same work for every address.
@@ -336,7 +342,7 @@ pub async fn request(
     caller: &Caller,
 ) -> Result<(), StoreError> {
     let noted = match wanted {
-        Wanted::Verification => None,
+        Wanted::Verification | Wanted::MagicLink => None,
         Wanted::PasswordReset => {
             let tried = Tried::PasswordResetRequested;
             Some(door_log::write(app, tried, email.as_str(), None, "OK", caller).await?)
@@ -347,6 +353,27 @@ pub async fn request(
         email,
         callback: callback.to_owned(),
         noted,
+        name: None,
+    };
+    effects::enqueue(app, &effects::mail_request(&request)).await
+}
+
+/// Queues a request for a magic link; the same work for every address. `query` names where the link may lead.
+///
+/// # Errors
+/// When it cannot be written.
+pub async fn request_magic_link(
+    app: &App,
+    email: EmailAddress,
+    name: Option<String>,
+    query: &str,
+) -> Result<(), StoreError> {
+    let request = MailRequest {
+        wanted: Wanted::MagicLink,
+        email,
+        callback: query.to_owned(),
+        noted: None,
+        name,
     };
     effects::enqueue(app, &effects::mail_request(&request)).await
 }
@@ -356,7 +383,11 @@ pub async fn request(
 /// # Errors
 /// When it cannot be done now; it is tried again.
 pub async fn answer_request(app: &App, request: &MailRequest) -> Result<(), AccountError> {
-    let Some(user) = accounts::find_by_email(app, &request.email).await? else {
+    let found = accounts::find_by_email(app, &request.email).await?;
+    if request.wanted == Wanted::MagicLink {
+        return magic_link::send(app, request, found.as_ref()).await;
+    }
+    let Some(user) = found else {
         return Ok(());
     };
     if let Some(noted) = &request.noted {
@@ -364,6 +395,7 @@ pub async fn answer_request(app: &App, request: &MailRequest) -> Result<(), Acco
     }
     match request.wanted {
         Wanted::Verification if user.email_verified => Ok(()),
+        Wanted::MagicLink => unreachable!("it was answered above"),
         Wanted::Verification => Ok(send_verification(app, &user, &request.callback).await?),
         Wanted::PasswordReset => {
             if !may_mail(app, &user.email).await? {

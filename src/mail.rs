@@ -45,6 +45,9 @@ pub struct Mail {
     /// What somebody signed in with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<Device>,
+    /// The code to type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
 }
 
 impl Mail {
@@ -60,6 +63,7 @@ impl Mail {
             new_email: None,
             end_sessions_url: None,
             device: None,
+            code: None,
         }
     }
 }
@@ -94,6 +98,10 @@ pub enum MailKind {
     NewDevice,
     /// Its link deletes the account; carries `end_sessions_url`.
     DeleteAccount,
+    /// Its link signs in.
+    MagicLink,
+    /// Holds the `code` that is the second factor of a sign-in.
+    SignInCode,
     /// Tells that the account is gone. Carries no link.
     AccountDeleted,
     /// Tells after a sign-in that the password is on lists of breached ones (S-06). Carries no link.
@@ -102,7 +110,7 @@ pub enum MailKind {
 
 impl MailKind {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::VerifyEmail,
         Self::AccountExists,
         Self::ResetPassword,
@@ -111,6 +119,8 @@ impl MailKind {
         Self::EmailChanged,
         Self::NewDevice,
         Self::DeleteAccount,
+        Self::MagicLink,
+        Self::SignInCode,
         Self::AccountDeleted,
         Self::BreachedPassword,
     ];
@@ -126,6 +136,8 @@ impl MailKind {
             Self::EmailChanged => "email_changed",
             Self::NewDevice => "new_device",
             Self::DeleteAccount => "delete_account",
+            Self::MagicLink => "magic_link",
+            Self::SignInCode => "sign_in_code",
             Self::AccountDeleted => "account_deleted",
             Self::BreachedPassword => "breached_password",
         }

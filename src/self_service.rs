@@ -16,6 +16,16 @@ use crate::links::{self, FormerEmail};
 use crate::store::{Actor, Context};
 use crate::tokens::{self, Found, TokenChange};
 
+/// Tokens that are worth nothing under another password (S-07).
+const TIED_TO_PASSWORD: [TokenKind; 6] = [
+    TokenKind::PasswordReset,
+    TokenKind::DeleteAccount,
+    TokenKind::MagicLink,
+    TokenKind::Challenge,
+    TokenKind::MailedCode,
+    TokenKind::TrustedDevice,
+];
+
 /// Finds the person and token of a mailed link. A wrong one counts against the network that it comes from.
 ///
 /// # Errors
@@ -115,17 +125,23 @@ async fn set_password(
     let custody = app.store.custody();
     context =
         context.with_secret(custody.put(kind::PASSWORD, &user.id, ONLY, hash.expose().as_bytes()));
-    for kind in [TokenKind::PasswordReset, TokenKind::DeleteAccount] {
-        context = context.with_token(TokenChange::Withdraw {
-            user_id: user.id.clone(),
-            kind,
-        });
-    }
+    let context = without_tokens(&user.id, None, context);
     let context = links::tell_of_new_password(app, user, context);
     let at = app.clock.now();
     let command = UserCommand::SetPassword { cause, keep, at };
     app.store.run::<User>(&user.id, command, context).await?;
     Ok(())
+}
+
+/// With the end of all tokens of a person that are worth nothing under another password, but those of one kind.
+pub fn without_tokens(user_id: &str, but: Option<TokenKind>, context: Context) -> Context {
+    let kinds = TIED_TO_PASSWORD
+        .into_iter()
+        .filter(|kind| Some(*kind) != but);
+    kinds.fold(context, |context, kind| {
+        let user_id = user_id.to_owned();
+        context.with_token(TokenChange::Withdraw { user_id, kind })
+    })
 }
 
 /// Notes that another address is wanted, and mails whoever has to agree. A taken address, and one that has had mails

@@ -54,13 +54,7 @@ pub fn issue(
     expires_at: DateTime<Utc>,
 ) -> (String, NewToken) {
     let token = random_token(length);
-    let new = NewToken {
-        hash: TokenHash::of(kind, &token),
-        kind,
-        user_id: user_id.to_owned(),
-        about: about.map(|about| Zeroizing::new(about.to_owned())),
-        expires_at,
-    };
+    let new = NewToken::of(kind, &token, user_id, about, expires_at);
     (token, new)
 }
 
@@ -100,6 +94,48 @@ impl TokenChange {
 }
 
 impl NewToken {
+    /// A token whose text the caller has made.
+    pub fn of(
+        kind: TokenKind,
+        token: &str,
+        user_id: &str,
+        about: Option<&str>,
+        expires_at: DateTime<Utc>,
+    ) -> Self {
+        Self {
+            hash: TokenHash::of(kind, token),
+            kind,
+            user_id: user_id.to_owned(),
+            about: about.map(|about| Zeroizing::new(about.to_owned())),
+            expires_at,
+        }
+    }
+
+    /// Puts the token in the place of another one of its kind and person, if that is still good; says whether it was.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn replace(
+        &self,
+        pool: &PgPool,
+        old: &str,
+        now: DateTime<Utc>,
+    ) -> Result<bool, sqlx::Error> {
+        let done = sqlx::query(
+            "update tokens set hash = $1, expires_at = $2
+             where hash = $3 and kind = $4 and user_id = $5 and expires_at > $6 and sealed is null",
+        )
+        .bind(self.hash.as_bytes().as_slice())
+        .bind(self.expires_at)
+        .bind(TokenHash::of(self.kind, old).as_bytes().as_slice())
+        .bind(self.kind.label())
+        .bind(&self.user_id)
+        .bind(now)
+        .execute(pool)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
     fn sealed(&self, keys: &DataKeys) -> Result<Option<Vec<u8>>, StoreError> {
         let Some(about) = &self.about else {
             return Ok(None);
@@ -213,6 +249,39 @@ pub async fn spend(pool: &PgPool, found: &Found) -> Result<bool, sqlx::Error> {
         .execute(pool)
         .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// Forgets all tokens of a kind that a person has.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn forget(pool: &PgPool, kind: TokenKind, user_id: &str) -> Result<u64, sqlx::Error> {
+    let done = sqlx::query("delete from tokens where user_id = $1 and kind = $2")
+        .bind(user_id)
+        .bind(kind.label())
+        .execute(pool)
+        .await?;
+    Ok(done.rows_affected())
+}
+
+/// Whether a person has a token of a kind that is good at `now`.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn exists(
+    pool: &PgPool,
+    kind: TokenKind,
+    user_id: &str,
+    now: DateTime<Utc>,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "select exists (select from tokens where user_id = $1 and kind = $2 and expires_at > $3)",
+    )
+    .bind(user_id)
+    .bind(kind.label())
+    .bind(now)
+    .fetch_one(pool)
+    .await
 }
 
 /// Tokens of a kind whose time is over, at most 1,000 of them.

@@ -159,7 +159,7 @@ fn every_event_type_has_a_golden_file() {
 #[test]
 fn every_reason_has_a_golden_file_in_each_event_that_has_one() {
     let (users, sessions) = (user_events(), session_events());
-    let reasons = || variants!(EndReason: SignedOut, Revoked, PasswordChanged, PasswordReset, EmailChanged, Banned, Impersonation, AccountTakenOver);
+    let reasons = || variants!(EndReason: SignedOut, Revoked, PasswordChanged, PasswordReset, EmailChanged, Banned, Impersonation, AccountTakenOver, Replaced);
     check_variants(
         reasons(),
         events(&users).filter_map(|event| match event {

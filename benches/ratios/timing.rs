@@ -69,9 +69,12 @@ async fn register(app: &App, n: usize) -> anyhow::Result<()> {
     let account = NewAccount {
         email: EmailAddress::parse(&email)?,
         name: format!("Ada {n}"),
-        password: Password::new(PASSWORD.to_owned())
-            .ok()
-            .context("the password is short enough")?,
+        password: Some(
+            Password::new(PASSWORD.to_owned())
+                .ok()
+                .context("the password is short enough")?,
+        ),
+        email_verified: false,
         image: None,
         locale: None,
     };

@@ -228,6 +228,7 @@ fn apply_session(recorded: Recorded<'_>, event: &SessionEvent, changes: &mut Cha
                 | EndReason::PasswordReset
                 | EndReason::EmailChanged
                 | EndReason::Banned
+                | EndReason::Replaced
                 | EndReason::AccountTakenOver => "SESSION_REVOKED",
             };
             let metadata = json!({"sessionId": recorded.stream_id});

@@ -175,7 +175,8 @@ async fn register(app: &App, create: Create) -> anyhow::Result<()> {
     let account = NewAccount {
         email,
         name: create.name,
-        password: read_password()?,
+        password: Some(read_password()?),
+        email_verified: false,
         image: None,
         locale: None,
     };

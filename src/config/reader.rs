@@ -23,7 +23,7 @@ pub enum Kind {
 }
 
 /// Every name there is; what is not here is refused.
-pub const SETTINGS: [(&str, Kind); 47] = [
+pub const SETTINGS: [(&str, Kind); 51] = [
     ("AUTH_ERROR_SHAPE", Kind::One),
     ("BASE_URL", Kind::One),
     ("BETTER_AUTH_SECRET", Kind::Secret),
@@ -51,6 +51,8 @@ pub const SETTINGS: [(&str, Kind); 47] = [
     ("MANA_AUTH_KEKS", Kind::SecretList),
     ("MANA_AUTH_LOG", Kind::One),
     ("MANA_AUTH_LOG_FORMAT", Kind::One),
+    ("MANA_AUTH_MAGIC_LINK_PAGE", Kind::One),
+    ("MANA_AUTH_MAGIC_LINK_SIGNUP", Kind::One),
     ("MANA_AUTH_MAIL_FROM", Kind::One),
     ("MANA_AUTH_MIGRATION_URL", Kind::Secret),
     ("MANA_AUTH_RATE_LIMIT", Kind::One),
@@ -58,6 +60,8 @@ pub const SETTINGS: [(&str, Kind); 47] = [
     ("MANA_AUTH_SEND_ON_SIGN_IN", Kind::One),
     ("MANA_AUTH_SMTP_TLS", Kind::One),
     ("MANA_AUTH_TRUSTED_PROXIES", Kind::List),
+    ("MANA_AUTH_TWO_FACTOR_ALWAYS", Kind::One),
+    ("MANA_AUTH_TWO_FACTOR_OTP", Kind::One),
     ("MANA_CREDITS_URL", Kind::One),
     ("MANA_SERVICE_KEY", Kind::Secret),
     ("MANA_SUBSCRIPTIONS_URL", Kind::One),

@@ -10,6 +10,7 @@ pub mod jwt;
 pub mod key_ring;
 pub mod password;
 pub mod tokens;
+pub mod totp;
 
 /// Bytes from the operating system's random generator.
 fn random_bytes<const N: usize>() -> [u8; N] {

@@ -21,6 +21,33 @@ pub fn random_token(len: usize) -> String {
     token
 }
 
+/// Makes a random text of `len` characters of `[A-Za-z0-9_-]`, each with 6 bits of randomness.
+pub fn random_url_text(len: usize) -> String {
+    const REST: [char; 2] = ['_', '-'];
+    let mut text = String::with_capacity(len);
+    while text.len() < len {
+        let bytes = Zeroizing::new(super::random_bytes::<64>());
+        let wanted = len - text.len();
+        let letters = bytes
+            .iter()
+            .map(|byte| letter(byte).unwrap_or(REST[usize::from(byte & 1)]));
+        text.extend(letters.take(wanted));
+    }
+    text
+}
+
+/// Makes a code of six digits, each as likely as any other.
+pub fn six_digits() -> String {
+    // 4,294,000,000 is a multiple of a million: what lies above would make small codes more likely.
+    const BELOW: u32 = 4_294_000_000;
+    loop {
+        let number = u32::from_le_bytes(super::random_bytes());
+        if number < BELOW {
+            return format!("{:06}", number % 1_000_000);
+        }
+    }
+}
+
 /// Picks a letter, or none for the two values in 64 that would make some letters more likely.
 fn letter(byte: &u8) -> Option<char> {
     ALPHABET
@@ -45,6 +72,10 @@ pub enum TokenKind {
     MagicLink,
     /// Holds the state of a sign-in that is waiting for its second factor.
     Challenge,
+    /// A code that was mailed as a second factor, together with whom it was mailed for.
+    MailedCode,
+    /// Makes a device do without a second factor.
+    TrustedDevice,
     /// Lets a program act for a person.
     ApiKey,
     /// Confirms that an account is to be deleted.
@@ -64,6 +95,8 @@ impl TokenKind {
             Self::PasswordReset => "password-reset",
             Self::MagicLink => "magic-link",
             Self::Challenge => "challenge",
+            Self::MailedCode => "mailed-code",
+            Self::TrustedDevice => "trusted-device",
             Self::ApiKey => "api-key",
             Self::DeleteAccount => "delete-account",
             Self::RevertEmail => "revert-email",
@@ -109,11 +142,13 @@ mod tests {
 
     use super::*;
 
-    const KINDS: [TokenKind; 8] = [
+    const KINDS: [TokenKind; 10] = [
         TokenKind::Session,
         TokenKind::PasswordReset,
         TokenKind::MagicLink,
         TokenKind::Challenge,
+        TokenKind::MailedCode,
+        TokenKind::TrustedDevice,
         TokenKind::ApiKey,
         TokenKind::DeleteAccount,
         TokenKind::RevertEmail,

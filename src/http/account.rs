@@ -295,7 +295,10 @@ async fn change_password(call: Call) -> Result<Response, Refusal> {
 }
 
 /// Checks the password of whoever is signed in, in the words of these routes.
-async fn confirm(call: &Call, user: &UserRow, password: Password) -> Result<Seen, Problem> {
+///
+/// # Errors
+/// `InvalidPassword` if it is another one.
+pub async fn confirm(call: &Call, user: &UserRow, password: Password) -> Result<Seen, Problem> {
     sign_in::confirm_password(call.app(), user, password, &call.caller)
         .await
         .map_err(|error| match error {

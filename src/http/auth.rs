@@ -25,6 +25,7 @@ use super::doors::{Checks, Door};
 use super::error::Problem;
 use super::limits;
 use super::request::{BodyTypes, Fields};
+use super::two_factor;
 use super::web::{
     Call, Presented, Refusal, as_json, expose, iso, redirect, replay, set_header, user_json,
     who_am_i, with_error, with_session, without_session_cookies,
@@ -33,6 +34,7 @@ use crate::accounts::{self, AccountError, NewAccount, Once, Proof, Started, Veri
 use crate::app::App;
 use crate::crypto::password::Password;
 use crate::crypto::password::rules::{self, Weakness};
+use crate::entry::{self, Entered, In, Visit};
 use crate::ids;
 use crate::links::{self, Followed, ProofError, Wanted};
 use crate::store::idempotency::{Fingerprint, Outcome};
@@ -159,7 +161,8 @@ async fn sign_up(call: Call) -> Result<Response, Problem> {
     let account = NewAccount {
         email: email.clone(),
         name: name.clone(),
-        password: password.clone(),
+        password: Some(password.clone()),
+        email_verified: false,
         image: image.clone(),
         locale: locale.clone(),
     };
@@ -307,8 +310,25 @@ async fn sign_in(call: Call) -> Result<Response, Problem> {
         .then_some(target.unwrap_or(DEFAULT_CALLBACK));
     let (user, proof) =
         sign_in::with_password(app, &email, password, mail_again, &call.caller).await?;
-    let Started { token, .. } =
-        accounts::start_session(app, &user, remember, proof, &call.caller).await?;
+    let device = two_factor::trusted_device(&call);
+    let visit = Visit {
+        proof,
+        remembered: remember,
+        trusted_device: device.as_deref(),
+        caller: &call.caller,
+    };
+    let In {
+        user,
+        started,
+        trusted_device,
+    } = match entry::enter(app, user, visit).await? {
+        Entered::In(entered) => *entered,
+        Entered::SecondFactorNeeded { challenge, methods } => {
+            let body = json!({"twoFactorRedirect": true, "twoFactorMethods": methods});
+            return Ok(two_factor::needed(&call, &challenge, remember, &body));
+        }
+    };
+    let token = &started.token;
 
     let mut body = json!({"redirect": target.is_some(), "token": token, "user": user_json(&user)});
     if let Some(url) = &callback {
@@ -320,7 +340,11 @@ async fn sign_in(call: Call) -> Result<Response, Problem> {
     {
         response.headers_mut().insert(header::LOCATION, location);
     }
-    Ok(with_session(response, &call, &token, remember))
+    let response = with_session(response, &call, token, remember);
+    Ok(match trusted_device {
+        Some(id) => two_factor::with_trusted_device(response, &call, &user.id, &id),
+        None => response,
+    })
 }
 
 async fn sign_out(call: Call) -> Result<Response, Problem> {

@@ -2,6 +2,7 @@
 //! the mode, exactly as contract section 2.4 has them.
 
 use axum::http::HeaderMap;
+use chrono::TimeDelta;
 
 use crate::config::Config;
 use crate::crypto::cookies::{CookieSigner, encode};
@@ -65,11 +66,28 @@ impl Cookies {
         cookies
     }
 
+    /// Any of our signed cookies.
+    pub fn signed(
+        &self,
+        signer: &CookieSigner,
+        key: &str,
+        value: &str,
+        max_age: Option<TimeDelta>,
+    ) -> String {
+        let secs = max_age.map(|age| u32::try_from(age.num_seconds()).unwrap_or(0));
+        self.cookie(key, &encode(&signer.sign(value)), secs)
+    }
+
+    /// Takes a cookie away.
+    pub fn clear(&self, key: &str) -> String {
+        self.cookie(key, "", Some(0))
+    }
+
     /// Clears what belongs to a session.
     pub fn clear_session(&self) -> Vec<String> {
         ["session_token", "session_data", "dont_remember"]
             .iter()
-            .map(|key| self.cookie(key, "", Some(0)))
+            .map(|key| self.clear(key))
             .collect()
     }
 

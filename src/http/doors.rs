@@ -10,7 +10,7 @@ use axum::routing::MethodRouter;
 
 use super::limits::Limit;
 use super::web::Web;
-use super::{account, auth, link_pages, v1_account, v1_auth};
+use super::{account, auth, link_pages, magic_link, two_factor, v1_account, v1_auth};
 
 /// A route.
 pub struct Door {
@@ -32,6 +32,8 @@ pub enum Checks {
     Nothing,
     /// A password: behind the guard's budget of the account.
     Password,
+    /// A code of a second factor: behind the guard's budgets of the challenge and of the person.
+    SecondFactor,
     /// A token from a mail: behind the guard's budget of the network.
     MailedToken,
 }
@@ -64,11 +66,17 @@ impl Door {
 
 /// The areas of the API: prefix and doors.
 pub fn areas() -> [(&'static str, Vec<Door>); 3] {
-    let native = auth::doors().into_iter().chain(account::doors()).collect();
+    let native = auth::doors()
+        .into_iter()
+        .chain(account::doors())
+        .chain(two_factor::doors())
+        .chain(magic_link::doors())
+        .collect();
     let own = v1_auth::doors()
         .into_iter()
         .chain(v1_account::doors())
         .chain(link_pages::doors())
+        .chain(magic_link::page_doors())
         .collect();
     [
         ("/api/auth", native),

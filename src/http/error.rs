@@ -133,10 +133,26 @@ pub enum Problem {
         /// Seconds until it is worth another try.
         retry_after_secs: u64,
     },
+    /// What only one area says; its words stand beside its routes. With the seconds until another try is worth it, if
+    /// time helps.
+    Stated(&'static Stated, Option<u64>),
+    /// Nobody gets into this account.
+    Banned,
     /// A part that we need does not answer.
     Unavailable,
     /// A fault of ours.
     Internal,
+}
+
+/// A refusal of one area in its own words.
+#[derive(Debug, PartialEq)]
+pub struct Stated {
+    /// On the routes of the wire contract, and elsewhere.
+    pub status: StatusCode,
+    /// Some answers have a message only.
+    pub code: Option<&'static str>,
+    /// For people.
+    pub message: &'static str,
 }
 
 use Problem as P;
@@ -173,6 +189,7 @@ impl Problem {
             | P::InvalidRedirect(_)
             | P::SessionNotFresh
             | P::AdminOnly
+            | P::Banned
             | P::EmailNotVerified => StatusCode::FORBIDDEN,
             P::NoUserInfo | P::InvalidDeletionToken | P::NotFound => StatusCode::NOT_FOUND,
             P::EmailTaken | P::IdempotencyKeyMisused => StatusCode::UNPROCESSABLE_ENTITY,
@@ -189,6 +206,7 @@ impl Problem {
             P::TooManyRequests { .. } | P::AccountLocked { .. } | P::SignupLimitReached { .. } => {
                 StatusCode::TOO_MANY_REQUESTS
             }
+            P::Stated(stated, _) => stated.status,
             P::DeferredRefreshOff => StatusCode::METHOD_NOT_ALLOWED,
             P::Conflict => StatusCode::CONFLICT,
             P::Overloaded { .. } | P::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -248,6 +266,8 @@ impl Problem {
             P::Conflict => "CONFLICT",
             P::Overloaded { .. } | P::Unavailable => "SERVICE_UNAVAILABLE",
             P::Internal => "INTERNAL_SERVER_ERROR",
+            P::Stated(stated, _) => return stated.code,
+            P::Banned => "BANNED_USER",
             P::RedirectNotText(_)
             | P::EmailUnchanged
             | P::NothingToUpdate
@@ -325,6 +345,9 @@ impl Problem {
             P::Conflict => {
                 "The same thing was changed by another request. Please try again.".into()
             }
+            P::Stated(stated, _) => stated.message.into(),
+            P::Banned => "You have been banned from this application. Please contact support if you believe this is an error."
+                .into(),
             P::Overloaded { .. } => "The service is busy. Please try again.".into(),
             P::Unavailable => "Service temporarily unavailable".into(),
             P::Internal => "Internal server error".into(),
@@ -339,6 +362,7 @@ impl Problem {
                 retry_after_secs, ..
             }
             | P::Overloaded { retry_after_secs } => Some(*retry_after_secs),
+            P::Stated(_, secs) => *secs,
             P::Unavailable => Some(1),
             _ => None,
         }
@@ -487,6 +511,12 @@ impl Problem {
                 "Session is not fresh",
             ),
             P::AdminOnly => (StatusCode::FORBIDDEN, "FORBIDDEN", "Forbidden"),
+            P::Banned => (StatusCode::FORBIDDEN, "BANNED_USER", "Account is banned"),
+            P::Stated(stated, _) => (
+                stated.status,
+                stated.code.unwrap_or("VALIDATION"),
+                stated.message,
+            ),
             P::NotFound | P::NoUserInfo => (StatusCode::NOT_FOUND, "NOT_FOUND", "Not found"),
             P::TokenExpired => (StatusCode::UNAUTHORIZED, "TOKEN_EXPIRED", "Link expired"),
             P::UserNotFound => (StatusCode::NOT_FOUND, "NOT_FOUND", "Not found"),
@@ -600,6 +630,7 @@ impl From<AccountError> for Problem {
             AccountError::TooMany { retry_after_secs } => P::TooManyRequests { retry_after_secs },
             AccountError::NoPassword => P::NoPassword,
             AccountError::Refused(_) => P::Conflict,
+            AccountError::Banned => P::Banned,
         }
     }
 }

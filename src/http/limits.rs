@@ -51,6 +51,23 @@ pub const TOKEN: Limit = limit("token", 20, 60);
 pub const MAILS_AN_HOUR: Limit = limit("mails an hour", 3, 3600);
 /// The same, over a day.
 pub const MAILS_A_DAY: Limit = limit("mails a day", 10, 24 * 3600);
+/// `/sign-in/magic-link`.
+pub const MAGIC_LINK: Limit = limit("sign-in/magic-link", 5, 60);
+/// `/magic-link/verify`.
+pub const MAGIC_LINK_VERIFY: Limit = limit("magic-link/verify", 5, 60);
+/// `/two-factor/*`, each path by itself, in the order of the routes.
+pub const TWO_FACTOR: [Limit; 8] = [
+    limit("two-factor/enable", 3, 10),
+    limit("two-factor/disable", 3, 10),
+    limit("two-factor/get-totp-uri", 3, 10),
+    limit("two-factor/generate-backup-codes", 3, 10),
+    limit("two-factor/send-otp", 3, 10),
+    limit("two-factor/verify-totp", 3, 10),
+    limit("two-factor/verify-otp", 3, 10),
+    limit("two-factor/verify-backup-code", 3, 10),
+];
+/// Codes that are mailed to one person as a second factor.
+pub const CODE_MAIL: Limit = limit("code mail", 10, 3600);
 /// Mails to one person that their password is known to others.
 pub const BREACH_MAIL: Limit = limit("breach mail", 1, 24 * 3600);
 
@@ -61,6 +78,11 @@ const BRAKE_WINDOW: Duration = Duration::from_secs(10);
 const BRAKES: u64 = 100_000;
 
 impl Limit {
+    /// How long a window lasts, in seconds.
+    pub fn window_secs(&self) -> u64 {
+        u64::from(self.window_secs.unsigned_abs())
+    }
+
     /// Counts a request.
     ///
     /// # Errors

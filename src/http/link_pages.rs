@@ -193,6 +193,36 @@ fn locale(call: &Call) -> Locale {
     Locale::from_tag(wanted.and_then(|value| value.to_str().ok()))
 }
 
+/// A page that goes on to `url` by itself in a browser; browsers without scripts have a link. It looks nothing up. (A
+/// form would not do: its policy would hold for all redirects that follow.)
+pub fn going_on(call: &Call, url: &str) -> Response {
+    let locale = locale(call);
+    let (title, button) = match locale {
+        Locale::De => ("Anmelden", "Weiter"),
+        Locale::En => ("Sign in", "Continue"),
+    };
+    let page = GoingOn {
+        locale,
+        title,
+        url,
+        button,
+    };
+    let script = format!("script-src {}; ", allowed(GO_ON));
+    html(StatusCode::OK, &page, &script)
+}
+
+/// Follows the link of the page, which is then not in the history.
+const GO_ON: &str = "location.replace(document.links[0].href)";
+
+#[derive(Template)]
+#[template(path = "http/going_on.html", config = "src/askama.toml")]
+struct GoingOn<'a> {
+    locale: Locale,
+    title: &'a str,
+    url: &'a str,
+    button: &'a str,
+}
+
 #[derive(Template)]
 #[template(path = "http/link_page.html", config = "src/askama.toml")]
 struct Page<'a> {
@@ -211,13 +241,23 @@ fn page(status: StatusCode, locale: Locale, words: Words, token: &str) -> Respon
         button: words.button,
         token,
     };
+    html(status, &page, "")
+}
+
+/// A page that loads nothing, and does nothing but what `more` of its policy allows.
+fn html(status: StatusCode, page: &impl Template, more: &str) -> Response {
     let html = page
         .render()
         .expect("the template only writes strings, which cannot fail");
-    let style = BASE64_STANDARD.encode(Sha256::digest(STYLE));
+    let style = allowed(STYLE);
     let policy = format!(
-        "default-src 'none'; style-src 'sha256-{style}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+        "default-src 'none'; style-src {style}; {more}form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     );
     let headers = [(header::CONTENT_SECURITY_POLICY, policy)];
     (status, headers, Html(html)).into_response()
+}
+
+/// An inline text, as a policy names it.
+fn allowed(text: &str) -> String {
+    format!("'sha256-{}'", BASE64_STANDARD.encode(Sha256::digest(text)))
 }

@@ -244,6 +244,27 @@ impl Fields {
         }
     }
 
+    /// One of a few texts, or none.
+    pub fn optional_choice(
+        &mut self,
+        name: &str,
+        choices: &[&'static str],
+    ) -> Option<&'static str> {
+        let value = self.fields.get(name)?;
+        let found = choices.iter().find(|choice| value.as_str() == Some(choice));
+        if found.is_none() {
+            let expected: Vec<String> = choices
+                .iter()
+                .map(|choice| format!("\"{choice}\""))
+                .collect();
+            self.fault(
+                name,
+                &format!("Invalid option: expected one of {}", expected.join("|")),
+            );
+        }
+        found.copied()
+    }
+
     /// Adds a fault to a text that is to be kept: too long, or with a character that nobody types.
     pub fn check_kept(&mut self, name: &str) {
         let Some(Value::String(text)) = self.fields.get(name) else {

@@ -27,11 +27,13 @@ use super::doors::{Checks, Door};
 use super::error::Problem;
 use super::limits;
 use super::request::{BodyTypes, Fields, read_body};
+use super::two_factor;
 use super::web::{
     Call, Presented, Web, replay, user_json, who_am_i, with_session_cookies,
     without_session_cookies,
 };
 use crate::accounts::{self, AccountError, NewAccount, Once, Started, Verification};
+use crate::entry::{self, Entered, In, Visit};
 use crate::sessions::Live;
 use crate::sign_in;
 use crate::store::{Actor, forget_written};
@@ -104,7 +106,8 @@ async fn register(call: Call) -> Result<Response, Problem> {
     let account = NewAccount {
         email: email.clone(),
         name: name.clone(),
-        password,
+        password: Some(password),
+        email_verified: false,
         image: None,
         locale: None,
     };
@@ -158,8 +161,25 @@ async fn login(call: Call) -> Result<Response, Problem> {
     let (user, proof) = sign_in::with_password(app, &email, password, None, &call.caller).await?;
     // Without a key nothing could be signed: fail before there is a session.
     app.signing.signer().await?;
-    let Started { token, session } =
-        accounts::start_session(app, &user, true, proof, &call.caller).await?;
+    let device = two_factor::trusted_device(&call);
+    let visit = Visit {
+        proof,
+        remembered: true,
+        trusted_device: device.as_deref(),
+        caller: &call.caller,
+    };
+    let In {
+        user,
+        started,
+        trusted_device,
+    } = match entry::enter(app, user, visit).await? {
+        Entered::In(entered) => *entered,
+        Entered::SecondFactorNeeded { challenge, methods } => {
+            let body = json!({"twoFactorRedirect": true, "twoFactorMethods": methods});
+            return Ok(two_factor::needed(&call, &challenge, true, &body));
+        }
+    };
+    let Started { token, session } = started;
     let live = Live::new(session, user, 0);
     let access_token = accounts::access_token(app, &live).await?;
     let body = json!({
@@ -169,12 +189,11 @@ async fn login(call: Call) -> Result<Response, Problem> {
         "accessToken": access_token,
         "refreshToken": token,
     });
-    Ok(with_session_cookies(
-        Json(body).into_response(),
-        &call,
-        &token,
-        true,
-    ))
+    let response = with_session_cookies(Json(body).into_response(), &call, &token, true);
+    Ok(match trusted_device {
+        Some(id) => two_factor::with_trusted_device(response, &call, &live.user.id, &id),
+        None => response,
+    })
 }
 
 /// `POST /logout`: ends the session of the cookie, else of the body's `refreshToken`, else of the bearer.

@@ -242,11 +242,7 @@ impl Call {
 
     /// The session token that the request shows: a bearer's, else the cookie's.
     fn token(&self) -> Option<String> {
-        self.bearer().or_else(|| {
-            self.web
-                .cookies
-                .read(&self.app().cookies, &self.headers, "session_token")
-        })
+        self.bearer().or_else(|| self.cookie("session_token"))
     }
 
     /// `Authorization: Bearer x`: with a dot the signed value, encoded or not, without one the bare token.
@@ -272,12 +268,15 @@ impl Call {
             .strip_prefix("Bearer ")
     }
 
+    /// The value of one of our signed cookies.
+    pub fn cookie(&self, key: &str) -> Option<String> {
+        let signer = &self.app().cookies;
+        self.web.cookies.read(signer, &self.headers, key)
+    }
+
     /// Whether the browser holds the cookie of a session that ends with it.
     pub fn is_brief(&self) -> bool {
-        self.web
-            .cookies
-            .read(&self.app().cookies, &self.headers, "dont_remember")
-            .is_some()
+        self.cookie("dont_remember").is_some()
     }
 
     /// The session that the request shows.
@@ -500,6 +499,13 @@ impl Call {
 /// Why a handler ends early: a problem, or a whole answer.
 pub struct Refusal(Box<Response>);
 
+impl Refusal {
+    /// A whole answer.
+    pub fn answer(response: Response) -> Self {
+        Self(Box::new(response))
+    }
+}
+
 impl<E: Into<Problem>> From<E> for Refusal {
     fn from(error: E) -> Self {
         Self(Box::new(error.into().into_response()))
@@ -555,7 +561,8 @@ pub fn without_session_cookies(mut response: Response, call: &Call) -> Response 
     response
 }
 
-fn set_cookies(response: &mut Response, cookies: Vec<String>) {
+/// Adds cookies that we made.
+pub fn set_cookies(response: &mut Response, cookies: Vec<String>) {
     for cookie in cookies {
         let value =
             HeaderValue::from_str(&cookie).expect("cookies are made of visible ASCII characters");

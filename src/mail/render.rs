@@ -38,6 +38,7 @@ pub fn render(mail: &Mail) -> Result<Rendered, MailError> {
     let incomplete = match kind {
         MailKind::ChangeEmailConfirmation | MailKind::EmailChanged => mail.new_email.is_none(),
         MailKind::NewDevice => mail.device.is_none(),
+        MailKind::SignInCode => mail.code.is_none(),
         _ => false,
     };
     if incomplete {
@@ -52,6 +53,7 @@ pub fn render(mail: &Mail) -> Result<Rendered, MailError> {
         end_sessions_url,
         new_email: one_line(mail.new_email.as_deref().unwrap_or_default(), ADDRESS_CHARS),
         device: mail.device.as_ref(),
+        code: mail.code.as_deref().unwrap_or_default(),
     };
     let text = words(&text);
     let html = words(&Html {
@@ -87,6 +89,7 @@ struct Text<'a> {
     end_sessions_url: &'a str,
     new_email: String,
     device: Option<&'a Device>,
+    code: &'a str,
 }
 
 #[derive(Template)]
@@ -105,8 +108,11 @@ fn links(mail: &Mail) -> Result<(&str, &str), MailError> {
     let url = || plain_url(mail.url.as_deref());
     let end_sessions_url = || plain_url(mail.end_sessions_url.as_deref());
     Ok(match mail.kind {
-        MailKind::AccountExists | MailKind::AccountDeleted | MailKind::BreachedPassword => ("", ""),
-        MailKind::VerifyEmail | MailKind::ResetPassword => (url()?, ""),
+        MailKind::AccountExists
+        | MailKind::AccountDeleted
+        | MailKind::SignInCode
+        | MailKind::BreachedPassword => ("", ""),
+        MailKind::VerifyEmail | MailKind::ResetPassword | MailKind::MagicLink => (url()?, ""),
         MailKind::PasswordChanged | MailKind::NewDevice => (url()?, url()?),
         MailKind::ChangeEmailConfirmation | MailKind::EmailChanged | MailKind::DeleteAccount => {
             (url()?, end_sessions_url()?)
@@ -154,6 +160,14 @@ fn subject_and_button(kind: MailKind, locale: Locale) -> (&'static str, &'static
         MailKind::DeleteAccount => (
             ("Konto löschen — Mana", "Konto endgültig löschen"),
             ("Delete your account — Mana", "Delete the account for good"),
+        ),
+        MailKind::MagicLink => (
+            ("Dein Anmeldelink — Mana", "Anmelden"),
+            ("Your sign-in link — Mana", "Sign in"),
+        ),
+        MailKind::SignInCode => (
+            ("Dein Anmeldecode — Mana", ""),
+            ("Your sign-in code — Mana", ""),
         ),
         MailKind::BreachedPassword => (
             ("Dein Passwort ist nicht mehr sicher — Mana", ""),

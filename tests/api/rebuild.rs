@@ -77,7 +77,7 @@ async fn change(app: &App, id: &str, command: UserCommand) {
 /// People and sessions in every state that events can bring them to; ends with one who was erased.
 async fn mixed_history(app: &TestApp) {
     let at = app.clock.now();
-    for n in 0..12 {
+    for n in 0..12_usize {
         let session = app.signed_in(&format!("person{n}")).await;
         let id = session.user_id.as_str();
         if n % 2 == 0 {
@@ -91,7 +91,7 @@ async fn mixed_history(app: &TestApp) {
             )
             .await;
         }
-        if n % 3 == 0 {
+        if n.is_multiple_of(3) {
             change(
                 &app.app,
                 id,
@@ -221,10 +221,10 @@ async fn ways_in(app: &App, id: &str, n: usize) {
         change(app, id, UserCommand::LiftBan { at }).await;
         change(app, id, UserCommand::DisableSecondFactor { at }).await;
     }
-    if n % 3 == 0 {
+    if n.is_multiple_of(3) {
         change(app, id, UserCommand::RemovePassword { at }).await;
     }
-    if n % 9 == 0 {
+    if n.is_multiple_of(9) {
         let (cause, keep) = (PasswordCause::Reset, None);
         let set = UserCommand::SetPassword {
             cause,

@@ -7,6 +7,7 @@
 
 mod account_preparations;
 mod built;
+mod factor_preparations;
 mod matching;
 mod placeholders;
 mod player;
@@ -40,6 +41,8 @@ fn settings(config: &BTreeMap<String, String>) -> BTreeMap<&'static str, String>
         ("MANA_AUTH_RATE_LIMIT", "off".to_owned()),
         ("MANA_AUTH_REQUIRE_EMAIL_VERIFICATION", "false".to_owned()),
         ("MANA_AUTH_ADMIN_EMAILS", "j2@example.com".to_owned()),
+        // Recorded mails lead to the API itself.
+        ("MANA_AUTH_MAGIC_LINK_PAGE", "false".to_owned()),
         // The recorded server asked no old address.
         ("MANA_AUTH_CHANGE_EMAIL_CONFIRM", "false".to_owned()),
     ]);
@@ -62,6 +65,10 @@ fn settings(config: &BTreeMap<String, String>) -> BTreeMap<&'static str, String>
             "RATE_LIMIT" => {
                 settings.insert("MANA_AUTH_TRUSTED_PROXIES", "127.0.0.0/8".to_owned());
                 settings.insert("MANA_AUTH_RATE_LIMIT", "on".to_owned())
+            }
+            "MAGIC_LINK_DISABLE_SIGNUP" => {
+                let allowed = if value == "1" { "false" } else { "true" };
+                settings.insert("MANA_AUTH_MAGIC_LINK_SIGNUP", allowed.to_owned())
             }
             // Always so here (S-07).
             "REVOKE_ON_RESET" => None,
@@ -143,6 +150,16 @@ async fn errors_answers_as_recorded() {
 #[tokio::test]
 async fn jwt_answers_as_recorded() {
     replay("jwt").await;
+}
+
+#[tokio::test]
+async fn magic_link_answers_as_recorded() {
+    replay("magic-link").await;
+}
+
+#[tokio::test]
+async fn two_factor_answers_as_recorded() {
+    replay("two-factor").await;
 }
 
 #[tokio::test]

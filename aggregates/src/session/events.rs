@@ -84,6 +84,8 @@ pub enum EndReason {
     Banned,
     /// The admin gave up acting as the person.
     Impersonation,
+    /// Another session took its place, because what it takes to sign in has changed.
+    Replaced,
     /// The owner of an address proved it, and took over an account that somebody had made with it.
     AccountTakenOver,
 }

@@ -177,6 +177,7 @@ fn the_end_says_whose_session_it_was_and_why() {
         EndReason::EmailChanged,
         EndReason::Banned,
         EndReason::Impersonation,
+        EndReason::Replaced,
         EndReason::AccountTakenOver,
     ] {
         let end = SessionCommand::End {

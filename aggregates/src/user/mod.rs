@@ -283,6 +283,12 @@ impl User {
         }
     }
 
+    /// Whether codes of an authenticator app are a second factor.
+    pub fn has_totp(&self) -> bool {
+        self.account()
+            .is_ok_and(|account| account.second_factor.has_totp())
+    }
+
     /// The address that was asked for and is not proven yet.
     pub fn pending_email(&self) -> Option<&EmailAddress> {
         self.account().ok()?.pending_email.as_ref()?.get()

@@ -69,6 +69,10 @@ impl SecondFactor {
         Ok(vec![UserEvent::SecondFactorLocked { until, at }])
     }
 
+    pub(super) fn has_totp(self) -> bool {
+        self.totp
+    }
+
     pub(super) fn prepared(&mut self) {
         self.prepared = true;
     }

@@ -62,6 +62,7 @@ pub fn session_events() -> Vec<(&'static str, SessionEvent)> {
         (".email_changed.whose", ended(EndReason::EmailChanged)),
         (".banned.whose", ended(EndReason::Banned)),
         (".impersonation.whose", ended(EndReason::Impersonation)),
+        (".replaced.whose", ended(EndReason::Replaced)),
         (
             ".account_taken_over.whose",
             ended(EndReason::AccountTakenOver),

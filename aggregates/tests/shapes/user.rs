@@ -159,6 +159,7 @@ fn doors() -> Vec<(&'static str, UserEvent)> {
         (".email_changed", ended(EndReason::EmailChanged)),
         (".banned", ended(EndReason::Banned)),
         (".impersonation", ended(EndReason::Impersonation)),
+        (".replaced", ended(EndReason::Replaced)),
         (".account_taken_over", ended(EndReason::AccountTakenOver)),
         (
             ".but_one",

@@ -12,6 +12,25 @@ impl Player<'_> {
     /// Does what the recording leaves unsaid before a step. The people are named like their addresses.
     pub async fn prepare_account(&mut self, area: &str, case: &str, step: usize) {
         match (area, case, step) {
+            ("sign-in", "banned user", 0) => {
+                self.somebody("banned1").await;
+                self.banned("banned1", None).await;
+            }
+            ("sign-in", "ban that has expired is lifted on sign-in", 0) => {
+                self.somebody("banned2").await;
+                self.banned("banned2", Some(TimeDelta::hours(1))).await;
+                self.wait(TimeDelta::hours(1) + TimeDelta::seconds(1));
+            }
+            ("sign-in", "account without a credential", 0) => {
+                self.verified("in6").await;
+                let id = self.user_id("in6").await;
+                // No route takes a password away yet.
+                sqlx::query("delete from custody where kind = 'password' and owner = $1")
+                    .bind(&id)
+                    .execute(&self.app.admin)
+                    .await
+                    .unwrap();
+            }
             ("errors", "origin: cookie present", 0) => self.session_of_three_cases().await,
             ("rate-limit", "default: 100 per 10 s", 0) => {
                 for _ in 0..100 {
@@ -122,7 +141,7 @@ impl Player<'_> {
                 let path = format!("/api/auth/verify-email?token={}", person.link_jwt);
                 assert_eq!(self.send("GET", &path, &[], None).await.status, 200);
             }
-            _ => {}
+            _ => self.prepare_factor(area, case, step).await,
         }
     }
 

@@ -201,7 +201,7 @@ impl Player<'_> {
         self.know_session(&token);
     }
 
-    fn know_session(&mut self, token: &str) {
+    pub fn know_session(&mut self, token: &str) {
         self.captures.learn("<id32#1>", token);
         self.captures
             .learn("<id32#1>.<hmac-b64>", &signed(SECRET, token));

@@ -15,7 +15,8 @@ pub struct Deliberate {
     pub area: String,
     pub case: String,
     pub step: usize,
-    /// Each place that differs, and what stands there instead: both exactly as a failing replay shows them.
+    /// Each place that differs, and what stands there instead: both exactly as a failing replay shows them; `*` for what
+    /// is random.
     pub differs: BTreeMap<String, String>,
     pub reason: String,
 }
@@ -68,13 +69,21 @@ pub fn judge(area: &str, played: &[Played], deliberate: &[Deliberate]) -> Verdic
         let listed = deliberate
             .iter()
             .find(|entry| (&*entry.area, &entry.case, entry.step) == (area, &step.case, step.step));
-        let shown = differences
+        let shown: BTreeMap<_, _> = differences
             .iter()
-            .map(|difference| (difference.at.clone(), difference.got.clone()))
+            .map(|difference| (&difference.at, &difference.got))
             .collect();
+        let holds = |entry: &Deliberate| {
+            entry.differs.len() == shown.len()
+                && entry.differs.iter().all(|(at, got)| {
+                    shown
+                        .get(at)
+                        .is_some_and(|shown| got == "*" || got == *shown)
+                })
+        };
         match listed {
             None if differences.is_empty() => verdict.passed += 1,
-            Some(entry) if entry.differs == shown => verdict.deliberate += 1,
+            Some(entry) if holds(entry) => verdict.deliberate += 1,
             _ => verdict.describe(area, step, differences, listed),
         }
     }
