@@ -77,6 +77,9 @@ async fn a_healthy_database_is_well_and_stays_as_it_is() {
             "ok      read model security_events equals its events: 1 checked",
             "ok      read model devices equals its events: 0 checked",
             "ok      read model erasures equals its events: 0 checked",
+            "ok      read model accounts equals its events: 1 checked",
+            "ok      read model passkeys equals its events: 0 checked",
+            "ok      read model api_keys equals its events: 0 checked",
         ]
     );
     assert_eq!(examine(&place).await, Found::new());

@@ -47,6 +47,33 @@ async fn an_empty_database_is_brought_up_to_date_once_and_again() {
     assert!(cli.run(&["keys", "list"]).await.well().contains("active"));
 }
 
+/// What a database was before there were factors.
+const BEFORE_FACTORS: &str = "
+    drop table read.accounts, read.passkeys, read.api_keys;
+    drop function read.apply_accounts, read.apply_passkeys, read.apply_api_keys;
+    alter table read.sessions drop column active_organization_id, drop column active_team_id,
+        drop column impersonated_by;
+    alter table read.users drop column banned, drop column ban_reason, drop column ban_expires,
+        drop column two_factor_enabled;
+    delete from _sqlx_migrations where version = 20261126090000";
+
+#[tokio::test]
+async fn people_who_were_there_before_get_what_a_rebuild_would_give_them() {
+    let place = Place::new().await;
+    for name in ["lovelace", "hopper"] {
+        place.person(name).await;
+    }
+    let rows = "select to_jsonb(a)::text as line from read.accounts a order by 1";
+    let before = place.text(rows).await;
+    sqlx::raw_sql(BEFORE_FACTORS)
+        .execute(&place.admin)
+        .await
+        .unwrap();
+    place.cli.run(&["migrate"]).await.well();
+    assert_eq!(place.text(rows).await, before);
+    place.cli.run(&["doctor", "--deep"]).await.well();
+}
+
 #[tokio::test]
 async fn a_database_that_is_newer_than_the_program_is_refused() {
     let place = Place::new().await;

@@ -42,6 +42,9 @@ async fn a_read_model_is_made_anew() {
             (&json!("security_events"), &json!(1), &json!(3)),
             (&json!("devices"), &json!(0), &json!(3)),
             (&json!("erasures"), &json!(0), &json!(3)),
+            (&json!("accounts"), &json!(1), &json!(3)),
+            (&json!("passkeys"), &json!(0), &json!(3)),
+            (&json!("api_keys"), &json!(0), &json!(3)),
         ]
     );
     assert_eq!(place.text(rows).await, before);
@@ -60,7 +63,7 @@ async fn a_rebuild_that_cannot_be_done_changes_nothing() {
     assert_eq!(
         complaint,
         "error: there is no read model \"planets\"; there are users, sessions, signing_keys, \
-         security_events, devices, erasures\n"
+         security_events, devices, erasures, accounts, passkeys, api_keys\n"
     );
     let complaint = place.cli.run(&["rebuild", "users"]).await.refused(1);
     assert!(

@@ -35,6 +35,7 @@ async fn a_command_writes_everything_at_once() {
         "public.events",
         "public.idempotency_keys",
         "public.streams",
+        "read.accounts",
         "read.security_events",
         "read.users",
     ];
@@ -70,6 +71,7 @@ async fn whichever_part_of_a_command_fails_nothing_of_it_is_written() {
         "public.events",
         "public.idempotency_keys",
         "public.streams",
+        "read.accounts",
         "read.users",
     ];
     for table in tables {
