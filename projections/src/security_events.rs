@@ -316,3 +316,94 @@ pub async fn page(pool: &PgPool, asked: Asked<'_>) -> Result<Vec<SecurityEventRo
     .fetch_all(pool)
     .await
 }
+
+#[cfg(test)]
+mod tests {
+    use aggregates::UserId;
+
+    use super::*;
+    use crate::RowChange;
+
+    fn lines(event: AnyEvent) -> Vec<(String, Value)> {
+        let changes = crate::rows_of(NAME, "s1", &[event]);
+        let rows = changes.into_iter().map(|(_, change)| match change {
+            RowChange::Put(row) => serde_json::from_value(row.into()).unwrap(),
+            other => panic!("{other:?}"),
+        });
+        rows.map(|row: SecurityEventRow| (row.event_type, row.metadata))
+            .collect()
+    }
+
+    fn started(method: SignInMethod, second_factor: bool, by: Option<&str>) -> AnyEvent {
+        AnyEvent::Session(SessionEvent::Started {
+            user_id: UserId::new("u1"),
+            token_hash: "00".into(),
+            method,
+            second_factor,
+            impersonated_by: by.map(UserId::new),
+            remembered: true,
+            ip_address: Personal::about("u1", "192.0.2.1".into()),
+            user_agent: Personal::about("u1", "x".into()),
+            expires_at: DateTime::UNIX_EPOCH,
+            at: DateTime::UNIX_EPOCH,
+        })
+    }
+
+    #[test]
+    fn a_sign_in_says_by_what_and_by_whom() {
+        for (event, event_type, metadata) in [
+            (
+                started(SignInMethod::Password, false, None),
+                "LOGIN_SUCCESS",
+                json!({"method": "password", "sessionId": "s1"}),
+            ),
+            (
+                started(SignInMethod::MagicLink, true, None),
+                "LOGIN_SUCCESS",
+                json!({"method": "magic_link", "sessionId": "s1", "secondFactor": true}),
+            ),
+            (
+                started(SignInMethod::Passkey, false, None),
+                "PASSKEY_LOGIN_SUCCESS",
+                json!({"method": "passkey", "sessionId": "s1"}),
+            ),
+            (
+                started(SignInMethod::Impersonation, false, Some("u2")),
+                "IMPERSONATION_STARTED",
+                json!({"method": "impersonation", "sessionId": "s1", "impersonatedBy": "u2"}),
+            ),
+        ] {
+            assert_eq!(lines(event), [(event_type.to_owned(), metadata)]);
+        }
+    }
+
+    #[test]
+    fn what_changes_no_way_in_is_no_line() {
+        let prepared = UserEvent::SecondFactorPrepared {
+            at: DateTime::UNIX_EPOCH,
+        };
+        let activated = SessionEvent::OrganizationActivated {
+            organization_id: None,
+            team_id: None,
+            at: DateTime::UNIX_EPOCH,
+        };
+        for event in [AnyEvent::User(prepared), AnyEvent::Session(activated)] {
+            assert_eq!(lines(event), []);
+        }
+    }
+
+    #[test]
+    fn a_passkey_that_may_have_been_copied_is_told_in_numbers() {
+        let went_back = UserEvent::PasskeyCounterWentBack {
+            passkey_id: "p1".into(),
+            known: 7,
+            shown: 3,
+            at: DateTime::UNIX_EPOCH,
+        };
+        let metadata = json!({"passkeyId": "p1", "known": 7, "shown": 3});
+        assert_eq!(
+            lines(AnyEvent::User(went_back)),
+            [("PASSKEY_COUNTER_WENT_BACK".to_owned(), metadata)]
+        );
+    }
+}

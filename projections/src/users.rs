@@ -314,3 +314,79 @@ pub async fn totals(pool: &PgPool, now: DateTime<Utc>) -> Result<Totals, sqlx::E
     .fetch_one(pool)
     .await
 }
+
+#[cfg(test)]
+mod tests {
+    use aggregates::user::SecondFactorMethod;
+    use aggregates::{EmailAddress, Tier};
+    use chrono::TimeDelta;
+
+    use super::*;
+    use crate::RowChange;
+
+    fn at(days: i64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + TimeDelta::days(days)
+    }
+
+    fn row(events: impl IntoIterator<Item = UserEvent>) -> UserRow {
+        let registered = UserEvent::Registered {
+            email: Personal::about("u1", EmailAddress::parse("ada@example.com").unwrap()),
+            name: Personal::about("u1", "Ada".into()),
+            image: None,
+            locale: None,
+            role: Roles::parse("user,admin").unwrap(),
+            tier: Tier::Public,
+            at: at(0),
+        };
+        let events: Vec<AnyEvent> = std::iter::once(registered)
+            .chain(events)
+            .map(AnyEvent::User)
+            .collect();
+        let changes = crate::rows_of(NAME, "u1", &events);
+        let [(_, RowChange::Put(row))] = changes.as_slice() else {
+            panic!("{changes:?}")
+        };
+        serde_json::from_value(row.clone().into()).unwrap()
+    }
+
+    #[test]
+    fn a_person_has_each_of_their_roles() {
+        let person = row([]);
+        assert!(person.has_role("user") && person.has_role("admin"));
+        assert!(!person.has_role("service"));
+    }
+
+    #[test]
+    fn a_ban_stands_with_reason_and_end_until_it_is_lifted() {
+        let banned = UserEvent::Banned {
+            reason: Some(Personal::about("u1", "spam".into())),
+            until: Some(at(9)),
+            at: at(1),
+        };
+        let person = row([banned.clone()]);
+        assert!(person.banned);
+        assert_eq!(person.ban_reason.as_deref(), Some("spam"));
+        assert_eq!(
+            (person.ban_expires, person.updated_at),
+            (Some(at(9)), at(1))
+        );
+        let person = row([banned, UserEvent::BanLifted { at: at(2) }]);
+        assert_eq!(
+            (person.banned, person.ban_reason, person.ban_expires),
+            (false, None, None)
+        );
+    }
+
+    #[test]
+    fn a_second_factor_counts_once_it_is_enabled() {
+        let prepared = UserEvent::SecondFactorPrepared { at: at(1) };
+        let enabled = UserEvent::SecondFactorEnabled {
+            method: SecondFactorMethod::Totp,
+            at: at(2),
+        };
+        let disabled = UserEvent::SecondFactorDisabled { at: at(3) };
+        assert!(!row([prepared.clone()]).two_factor_enabled);
+        assert!(row([prepared.clone(), enabled.clone()]).two_factor_enabled);
+        assert!(!row([prepared, enabled, disabled]).two_factor_enabled);
+    }
+}

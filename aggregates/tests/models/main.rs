@@ -8,6 +8,7 @@
 
 mod session;
 mod user;
+mod ways_in;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
