@@ -18,8 +18,8 @@ pub fn external_identity(provider: &str, subject: &str) -> String {
 }
 
 impl ClaimScope {
-    /// Every scope.
-    pub const ALL: &[Self] = &[Self::Email, Self::Passkey, Self::ExternalIdentity];
+    /// What people hold.
+    pub const OF_PEOPLE: &[Self] = &[Self::Email, Self::Passkey, Self::ExternalIdentity];
 
     /// The scope's name in the database.
     pub fn as_str(self) -> &'static str {

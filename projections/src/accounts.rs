@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 
 use crate::{AnyEvent, Changes, Projection, Recorded};
 
@@ -156,6 +156,24 @@ pub async fn of_user(pool: &PgPool, user_id: &str) -> Result<Vec<AccountRow>, sq
     )
     .bind(user_id)
     .fetch_all(pool)
+    .await
+}
+
+/// The accounts that some people have at other providers, as (whose, provider, who they are there).
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn of_people(
+    db: impl PgExecutor<'_>,
+    ids: &[&str],
+) -> Result<Vec<(String, String, String)>, sqlx::Error> {
+    sqlx::query_as(
+        "select user_id, provider_id, account_id
+         from read.accounts where user_id = any($1) and provider_id <> $2",
+    )
+    .bind(ids)
+    .bind(CREDENTIAL)
+    .fetch_all(db)
     .await
 }
 

@@ -5,7 +5,7 @@ use aggregates::user::UserEvent;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 
 use crate::{AnyEvent, Changes, Projection, Recorded};
 
@@ -126,6 +126,20 @@ pub async fn of_user(pool: &PgPool, user_id: &str) -> Result<Vec<PasskeyRow>, sq
     .bind(user_id)
     .fetch_all(pool)
     .await
+}
+
+/// The passkeys of some people, as (whose, its own id).
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn of_people(
+    db: impl PgExecutor<'_>,
+    ids: &[&str],
+) -> Result<Vec<(String, String)>, sqlx::Error> {
+    sqlx::query_as("select user_id, credential_id from read.passkeys where user_id = any($1)")
+        .bind(ids)
+        .fetch_all(db)
+        .await
 }
 
 /// How a passkey is found.

@@ -1,10 +1,11 @@
 //! `doctor`: whether everything that is stored is whole and opens.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use aggregates::ClaimScope;
+use aggregates::claims::external_identity;
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
@@ -348,24 +349,67 @@ async fn addresses(claims: &Claims, db: &mut PgConnection) -> anyhow::Result<Che
                 Some(_) => check.problem(format!("user {id} holds claims of several addresses")),
             }
         }
+        ways_in(claims, db, &ids, &mut check).await?;
     }
-    let mut last = vec![];
-    loop {
-        let page = claims::after(&mut *db, ClaimScope::Email, &last, PAGE).await?;
-        let Some(claim) = page.last() else { break };
-        last = claim.key_hash.clone();
-        let owners: Vec<&str> = page.iter().map(|claim| claim.owner.as_str()).collect();
-        let existing = projections::users::existing(&mut *db, &owners).await?;
-        let existing: HashSet<&str> = existing.iter().map(String::as_str).collect();
-        for owner in owners {
-            if !existing.contains(owner) {
-                check.problem(format!(
-                    "user {owner} holds a claim but is not among the people"
-                ));
+    for &scope in ClaimScope::OF_PEOPLE {
+        let mut last = vec![];
+        loop {
+            let page = claims::after(&mut *db, scope, &last, PAGE).await?;
+            let Some(claim) = page.last() else { break };
+            last = claim.key_hash.clone();
+            let owners: Vec<&str> = page.iter().map(|claim| claim.owner.as_str()).collect();
+            let existing = projections::users::existing(&mut *db, &owners).await?;
+            let existing: HashSet<&str> = existing.iter().map(String::as_str).collect();
+            for owner in owners {
+                if !existing.contains(owner) {
+                    check.problem(format!(
+                        "user {owner} holds a claim but is not among the people"
+                    ));
+                }
             }
         }
     }
     Ok(check)
+}
+
+/// These people hold the claims of their passkeys and of their accounts at other providers, and no others.
+async fn ways_in(
+    claims: &Claims,
+    db: &mut PgConnection,
+    ids: &[&str],
+    check: &mut Check,
+) -> anyhow::Result<()> {
+    let passkeys = projections::passkeys::of_people(&mut *db, ids).await?;
+    let accounts = projections::accounts::of_people(&mut *db, ids)
+        .await?
+        .into_iter()
+        .map(|(owner, provider, subject)| (owner, external_identity(&provider, &subject)))
+        .collect();
+    for (scope, had, what) in [
+        (ClaimScope::Passkey, passkeys, "passkeys"),
+        (
+            ClaimScope::ExternalIdentity,
+            accounts,
+            "accounts at other providers",
+        ),
+    ] {
+        let held: HashSet<(String, Vec<u8>)> = claims::of_owners(&mut *db, scope, ids)
+            .await?
+            .into_iter()
+            .map(|claim| (claim.owner, claim.key_hash))
+            .collect();
+        let had: HashSet<(String, Vec<u8>)> = had
+            .into_iter()
+            .map(|(owner, value)| (owner, claims.hash(scope, &value).to_vec()))
+            .collect();
+        let wrong: BTreeSet<&String> = held.symmetric_difference(&had).map(|(id, _)| id).collect();
+        for id in wrong {
+            check.problem(format!(
+                "user {id} does not hold the claims of their {what}"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The live table is what the events give.

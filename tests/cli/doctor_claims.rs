@@ -1,7 +1,12 @@
 //! `doctor` compares the claims of addresses with the people who should hold them.
 
-use crate::doctor::{Found, examine, only};
-use crate::place::Place;
+use aggregates::user::{User, UserCommand};
+use mana_auth::store::{Actor, Context};
+
+use crate::client::UNVERIFIED;
+use crate::doctor::{Found, examine, found, only};
+use crate::harness::TestApp;
+use crate::place::{Place, beside, tamper};
 
 const CLAIMS: &str = "claims and people belong together";
 
@@ -80,4 +85,41 @@ async fn a_claim_that_nobody_holds_is_found() {
         .await;
     let gone = format!("user {two} holds a claim but is not among the people");
     assert_eq!(examine(&place).await, only(CLAIMS, [gone]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passkeys_and_accounts_elsewhere_without_their_claims_are_found() {
+    let app = TestApp::start(&[UNVERIFIED]).await;
+    let id = app.signed_in("ada").await.user_id;
+    let (cli, at) = (beside(&app), app.clock.now());
+    for command in [
+        UserCommand::AddPasskey {
+            passkey_id: "p1".to_owned(),
+            credential_id: "credential-1".to_owned(),
+            credential: "public".to_owned(),
+            name: None,
+            at,
+        },
+        UserCommand::LinkAccount {
+            link_id: "l1".to_owned(),
+            provider: "acme".to_owned(),
+            subject: "subject-1".to_owned(),
+            scopes: vec![],
+            at,
+        },
+    ] {
+        let context = Context::of(Actor::Operator);
+        app.app
+            .store
+            .run::<User>(&id, command, context)
+            .await
+            .unwrap();
+    }
+    assert_eq!(found(cli.run(&["doctor", "--json"]).await), Found::new());
+
+    tamper(&app.admin, "delete from claims where scope <> 'email'").await;
+    let of = |what: &str| format!("user {id} does not hold the claims of their {what}");
+    let problems = [of("passkeys"), of("accounts at other providers")];
+    let said = found(cli.run(&["doctor", "--json"]).await);
+    assert_eq!(said, only(CLAIMS, problems));
 }
