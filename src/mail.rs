@@ -284,6 +284,7 @@ impl Mail {
                 user_agent: name.to_owned(),
                 at: chrono::DateTime::UNIX_EPOCH,
             }),
+            code: Some("123456".to_owned()),
             ..Self::to(kind, "ada@example.org", name, Some(locale.tag()))
         }
     }

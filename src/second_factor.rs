@@ -167,7 +167,7 @@ pub async fn prepare(
     let custody = app.store.custody();
     let context = who
         .context()
-        .with_secret(custody.put(kind::TOTP, &who.user.id, ONLY, secret.expose()))
+        .with_secret(custody.put(kind::TOTP, &who.user.id, ONLY, secret.to_keep()))
         .with_secret(custody.put(
             kind::BACKUP_CODES,
             &who.user.id,

@@ -194,6 +194,10 @@ const RULES: &[Rule] = &[
             ("src/crypto/", "this is the place"),
             ("src/sign_in.rs", "asks for the attempt in `check`"),
             ("src/self_service.rs", "asks for the attempt in `look_up`"),
+            (
+                "src/second_factor.rs",
+                "admits tries in `Claimant::admit`; ids of challenges are signed",
+            ),
         ],
         example: "if app.passwords.verify(password, stored).await? == Verdict::Right {",
     },

@@ -28,7 +28,7 @@ impl TotpSecret {
     }
 
     /// The bytes to keep.
-    pub fn expose(&self) -> &[u8] {
+    pub fn to_keep(&self) -> &[u8] {
         self.0.as_bytes()
     }
 
@@ -56,7 +56,7 @@ impl TotpSecret {
             .with_digits(6)
             .with_skew(SKEW_STEPS)
             .with_step_duration(30)
-            .with_secret(Secret::new(self.expose().into()))
+            .with_secret(Secret::new(self.to_keep().into()))
             .build_noncompliant()
     }
 }

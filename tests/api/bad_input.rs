@@ -60,6 +60,10 @@ enum Kind {
     Token,
     /// A mailed token that is looked at only for somebody who is signed in.
     TokenOfSomebody,
+    /// A mailed token of a link that leads on, whatever it is.
+    LinkToken,
+    /// A mailed token that is handed on.
+    PageToken,
     /// 8 to 128 characters; empty is merely too short.
     LateNewPassword,
     /// A text that is looked at only for somebody who is signed in.
@@ -81,6 +85,11 @@ const fn optional(name: &'static str, kind: Kind) -> Field {
         required: false,
     }
 }
+
+const CODE: Input = Input::Body(&[
+    required("code", Kind::Text),
+    optional("trustDevice", Kind::Bool),
+]);
 
 /// Every route below `/api`: methods, path and what it takes.
 pub const ROUTES: &[(&[&str], &str, Input)] = &[
@@ -107,6 +116,66 @@ pub const ROUTES: &[(&[&str], &str, Input)] = &[
             optional("rememberMe", Kind::Bool),
         ]),
     ),
+    (
+        &["POST"],
+        "/api/auth/sign-in/magic-link",
+        Input::Body(&[
+            required("email", Kind::Email),
+            optional("name", Kind::Kept),
+            optional("callbackURL", Kind::Redirect),
+            optional("newUserCallbackURL", Kind::Redirect),
+            optional("errorCallbackURL", Kind::Redirect),
+        ]),
+    ),
+    (
+        &["GET"],
+        "/api/auth/magic-link/verify",
+        Input::Query(&[
+            required("token", Kind::LinkToken),
+            optional("callbackURL", Kind::Redirect),
+            optional("newUserCallbackURL", Kind::Redirect),
+            optional("errorCallbackURL", Kind::Redirect),
+        ]),
+    ),
+    (
+        &["GET"],
+        "/api/v1/auth/magic-link",
+        Input::Query(&[
+            required("token", Kind::PageToken),
+            optional("callbackURL", Kind::Redirect),
+        ]),
+    ),
+    (
+        &["POST"],
+        "/api/auth/two-factor/enable",
+        Input::Body(&[
+            required("password", Kind::Text),
+            optional("issuer", Kind::Kept),
+        ]),
+    ),
+    (
+        &["POST"],
+        "/api/auth/two-factor/disable",
+        Input::Body(&[required("password", Kind::Text)]),
+    ),
+    (
+        &["POST"],
+        "/api/auth/two-factor/get-totp-uri",
+        Input::Body(&[required("password", Kind::Text)]),
+    ),
+    (
+        &["POST"],
+        "/api/auth/two-factor/generate-backup-codes",
+        Input::Body(&[required("password", Kind::Text)]),
+    ),
+    (
+        &["POST"],
+        "/api/auth/two-factor/send-otp",
+        Input::IgnoredJson,
+    ),
+    (&["POST"], "/api/auth/two-factor/verify-totp", CODE),
+    (&["POST"], "/api/auth/two-factor/verify-otp", CODE),
+    (&["POST"], "/api/auth/two-factor/verify-backup-code", CODE),
     (&["POST"], "/api/auth/sign-out", Input::IgnoredJson),
     (
         &["GET", "POST"],
@@ -382,7 +451,9 @@ fn good(kind: Kind) -> Value {
         Kind::Kept => json!("Nobody"),
         Kind::Bool => json!(true),
         Kind::Redirect | Kind::SoftRedirect => json!("/welcome"),
-        Kind::Token | Kind::TokenOfSomebody | Kind::Text => json!("x"),
+        Kind::Token | Kind::TokenOfSomebody | Kind::LinkToken | Kind::PageToken | Kind::Text => {
+            json!("x")
+        }
     }
 }
 
@@ -451,7 +522,7 @@ fn bad_bodies(v1: bool, good: &Value) -> Vec<Case> {
 
 /// Forms, which the official client's own two routes take as well.
 fn bad_forms(path: &str) -> Vec<Case> {
-    if !path.starts_with("/api/auth/sign-") {
+    if !path.starts_with("/api/auth/sign-") || !path.ends_with("/email") {
         return vec![];
     }
     let email = if path.contains("sign-up") {
@@ -640,7 +711,13 @@ fn bad_fields(v1: bool, fields: &[Field]) -> Vec<Case> {
                 }
                 case("huge", json!(huge), 403, untrusted(v1, name));
             }
-            Kind::Bool | Kind::SoftRedirect | Kind::Token | Kind::TokenOfSomebody | Kind::Text => {}
+            Kind::Bool
+            | Kind::SoftRedirect
+            | Kind::Token
+            | Kind::TokenOfSomebody
+            | Kind::LinkToken
+            | Kind::PageToken
+            | Kind::Text => {}
         }
         if field.required {
             let mut body = good_body(fields);
@@ -661,6 +738,8 @@ fn untrusted(v1: bool, field: &str) -> &'static str {
     match field {
         _ if v1 => "VALIDATION",
         "redirectTo" => "INVALID_REDIRECT_URL",
+        "newUserCallbackURL" => "INVALID_NEW_USER_CALLBACK_URL",
+        "errorCallbackURL" => "INVALID_ERROR_CALLBACK_URL",
         _ => "INVALID_CALLBACK_URL",
     }
 }
@@ -669,22 +748,25 @@ fn untrusted(v1: bool, field: &str) -> &'static str {
 fn bad_token(fields: &[Field]) -> (u16, &'static str) {
     match fields[0].kind {
         Kind::Token => (401, "INVALID_TOKEN"),
+        Kind::LinkToken => (302, ""),
+        Kind::PageToken => (200, ""),
         Kind::TokenOfSomebody => (404, "FAILED_TO_GET_USER_INFO"),
         _ => (400, "VALIDATION_ERROR"),
     }
 }
 
-fn bad_query(fields: &[Field]) -> Vec<Case> {
+fn bad_query(v1: bool, fields: &[Field]) -> Vec<Case> {
     let (status, code) = bad_token(fields);
+    let schema = if v1 { "VALIDATION" } else { "VALIDATION_ERROR" };
     let mut cases = vec![
-        Case::query("no query", String::new(), 400, "VALIDATION_ERROR"),
-        Case::query("an empty query", "?".to_owned(), 400, "VALIDATION_ERROR"),
+        Case::query("no query", String::new(), 400, schema),
+        Case::query("an empty query", "?".to_owned(), 400, schema),
         Case::query("no UTF-8", "?%ff=%fe&token=%80".to_owned(), status, code),
     ];
     for field in fields {
         let name = field.name;
         match field.kind {
-            Kind::Token | Kind::TokenOfSomebody => {
+            Kind::Token | Kind::TokenOfSomebody | Kind::LinkToken | Kind::PageToken => {
                 let long = "x".repeat(30_000);
                 for token in [
                     "",
@@ -717,7 +799,7 @@ fn bad_query(fields: &[Field]) -> Vec<Case> {
                         format!("{name}={target}"),
                         format!("?token=x&{name}={target}"),
                         403,
-                        "INVALID_CALLBACK_URL",
+                        untrusted(v1, name),
                     ));
                 }
             }
@@ -795,7 +877,7 @@ fn cases(path: &str, input: &Input) -> Vec<Case> {
             }
             cases
         }
-        Input::Query(fields) => bad_query(fields),
+        Input::Query(fields) => bad_query(v1, fields),
         Input::Nothing(status, code) => [
             "",
             "?a=%ff%00",

@@ -16,7 +16,7 @@ use crate::people::person;
 /// Says who tried what from where, for a month; erasure deletes it. In clear like the read models.
 const CLEAR_TABLE: &str = "door_events";
 
-const SEALED_TABLES: [&str; 10] = [
+const SEALED_TABLES: [&str; 11] = [
     "attempts",
     "claims",
     "custody",
@@ -27,6 +27,7 @@ const SEALED_TABLES: [&str; 10] = [
     "rate_limits",
     "streams",
     "tokens",
+    "totp_steps",
 ];
 
 async fn text_of(admin: &PgPool, table: &str) -> String {

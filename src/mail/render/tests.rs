@@ -210,6 +210,7 @@ fn notices_about_the_account_itself_carry_no_link() {
         MailKind::AccountExists,
         MailKind::AccountDeleted,
         MailKind::BreachedPassword,
+        MailKind::SignInCode,
     ] {
         for locale in [Locale::De, Locale::En] {
             let notice = rendered(kind, locale, "Ada");
@@ -331,12 +332,14 @@ fn mail_without_what_it_is_about_is_refused_for_good() {
         let bare = Mail {
             new_email: None,
             device: None,
+            code: None,
             ..Mail::sample(kind, Locale::De, "Ada")
         };
         let about_something = [
             MailKind::ChangeEmailConfirmation,
             MailKind::EmailChanged,
             MailKind::NewDevice,
+            MailKind::SignInCode,
         ];
         let refused = matches!(render(&bare), Err(MailError::Permanent(_)));
         assert_eq!(refused, about_something.contains(&kind), "{kind:?}");
