@@ -56,7 +56,11 @@ pub async fn work(app: Arc<App>, mut stop: watch::Receiver<bool>) {
     }
 }
 
-async fn chores(app: &App) -> anyhow::Result<()> {
+/// Does the chores once.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn chores(app: &App) -> anyhow::Result<()> {
     let pool = &app.pool;
     let made: i32 = sqlx::query_scalar("select ensure_event_partitions()")
         .fetch_one(pool)
