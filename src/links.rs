@@ -11,7 +11,7 @@
 //! the worker: the door does the same work for every address, and knows of none (S-22, S-23).
 
 use aggregates::user::{User, UserCommand};
-use aggregates::{EmailAddress, SessionId};
+use aggregates::{ClaimScope, EmailAddress, SessionId};
 use chrono::{DateTime, TimeDelta, Utc};
 use projections::users::UserRow;
 use serde::{Deserialize, Serialize};
@@ -141,7 +141,21 @@ pub async fn may_mail(app: &App, email: &str) -> Result<bool, StoreError> {
         && limits::MAILS_A_DAY.allows(app, email).await?)
 }
 
-/// The mails that start a change of address: to the old address first, where it is proven and that is configured,
+/// Whether a person may take an address: nobody has it, or it is a former one of their own.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn is_free_for(
+    app: &App,
+    user: &UserRow,
+    address: &EmailAddress,
+) -> Result<bool, sqlx::Error> {
+    let claims = app.store.claims();
+    let owner = claims.owner(ClaimScope::Email, address.as_str()).await?;
+    Ok(owner.is_none_or(|owner| owner == user.id))
+}
+
+/// The mail that starts a change of address: to the old address first, where it is proven and that is configured,
 /// else to the new one.
 pub fn change_mail(
     app: &App,
@@ -542,7 +556,7 @@ async fn verify(
     ))
 }
 
-/// The owner of the old address agrees: now the new one has to be proven.
+/// The owner of the old address agrees: now the new one has to be proven. Whoever has it already hears nothing.
 async fn confirm_change(
     app: &App,
     user: UserRow,
@@ -553,7 +567,7 @@ async fn confirm_change(
     if account.pending_email() != Some(&to) {
         return Err(ProofError::Invalid);
     }
-    if may_mail(app, to.as_str()).await? {
+    if is_free_for(app, &user, &to).await? && may_mail(app, to.as_str()).await? {
         let mail = verify_change_mail(app, &user, &to, callback);
         effects::enqueue(app, &effects::mail(&user.id, &mail)).await?;
     }

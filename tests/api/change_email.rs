@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::account::{NEW, Shown, assert_over, change, email_of, last_link, mails, reset_token};
 use crate::client::{Answer, PASSWORD, Session, UNVERIFIED, link_token, session_of};
+use crate::enumeration;
 use crate::harness::{TestApp, wait_until};
 use crate::security_log::{OWN, type_of};
 
@@ -298,6 +299,53 @@ async fn a_new_password_and_a_new_request_cancel_a_pending_change_s61() {
         let last = format!("last{number}@example.com");
         change_to(&node, &this, &old, &last).await;
         comes_to_have(&app, &this, &last, true).await;
+    }
+}
+
+/// S-22, S-61: whoever asks for an address that is taken gets the same answers and the same mails as for a free one,
+/// and its owner gets none.
+#[tokio::test]
+async fn a_taken_address_looks_like_a_free_one_s22_s61() {
+    for settings in [&[][..], &[UNCONFIRMED]] {
+        let app = TestApp::start(settings).await;
+        let node = app.node(settings).await;
+        for name in ["ada", "taken"] {
+            app.verified(name).await;
+        }
+        let ada = app.sign_in("ada").await;
+        app.effects_done().await;
+        for door in DOORS {
+            let mut answers = Vec::new();
+            for email in ["taken@example.com", "fresh@example.com"] {
+                let before = app.mails().len();
+                let asked = ask(&node, door, &ada, email).await;
+                answers.push(enumeration::shown(&asked, email));
+                app.effects_done().await;
+                for mail in app.mails().into_iter().skip(before) {
+                    if mail.to != "ada@example.com" {
+                        continue;
+                    }
+                    answers.push(mail.kind);
+                    let link = mail.url.unwrap();
+                    let path = link.strip_prefix(&app.app.config.base_url).unwrap();
+                    let followed = app.get_as(path, &ada.cookie).await;
+                    assert_eq!(followed.header("location"), "/settings");
+                    answers.push(enumeration::shown(&followed, email));
+                }
+            }
+            let (taken, free) = answers.split_at(answers.len() / 2);
+            assert_eq!(taken, free, "{door}");
+            assert_eq!(taken.len(), if settings.is_empty() { 3 } else { 1 });
+        }
+        app.effects_done().await;
+        let all = app.mails();
+        let to = |email: &str| all.iter().filter(|mail| mail.to == email).count();
+        assert_eq!(to("taken@example.com"), 1, "what came with the sign-up");
+        assert_eq!(to("fresh@example.com"), DOORS.len());
+        assert_eq!(
+            app.mails_of("verify_email", "fresh@example.com").await,
+            DOORS.len()
+        );
     }
 }
 

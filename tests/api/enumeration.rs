@@ -53,7 +53,7 @@ async fn post(app: &TestApp, path: &str, body: &Value, from: &str) -> Answer {
 
 /// Every byte of an answer but for the request's id, the second it was given in, and what the request said itself: the
 /// address.
-fn shown(answer: &Answer, email: &str) -> String {
+pub fn shown(answer: &Answer, email: &str) -> String {
     assert_eq!(answer.header("x-log-position"), "", "{}", answer.text);
     let mut shown = format!("{}\n", answer.status);
     for (name, value) in &answer.headers {
