@@ -518,7 +518,9 @@ pub async fn follow(
     }
     match purpose {
         Purpose::Verify => verify(app, user, email, caller).await,
-        Purpose::ConfirmChange => confirm_change(app, user, email_of("updateTo")?, callback).await,
+        Purpose::ConfirmChange => {
+            confirm_change(app, user, email_of("updateTo")?, callback, caller).await
+        }
         Purpose::VerifyChange => {
             let keep = session
                 .filter(|(_, user_id)| *user_id == user.id)
@@ -562,15 +564,25 @@ async fn confirm_change(
     user: UserRow,
     to: EmailAddress,
     callback: &str,
+    caller: &Caller,
 ) -> Result<Followed, ProofError> {
     let account: User = app.store.load(&user.id).await?;
     if account.pending_email() != Some(&to) {
         return Err(ProofError::Invalid);
     }
+    // Whoever follows the link again takes no mail from the new address's budget.
+    if account.change_is_confirmed() {
+        return Ok(Followed::Confirmed);
+    }
+    let mut context = caller.context_about(Actor::User(user.id.clone()), &user.id);
     if is_free_for(app, &user, &to).await? && may_mail(app, to.as_str()).await? {
         let mail = verify_change_mail(app, &user, &to, callback);
-        effects::enqueue(app, &effects::mail(&user.id, &mail)).await?;
+        context = context.then(effects::mail(&user.id, &mail));
     }
+    let at = app.clock.now();
+    let command = UserCommand::ConfirmEmailChange { to, at };
+    let done = app.store.run::<User>(&user.id, command, context).await;
+    done.map_err(AccountError::from)?;
     Ok(Followed::Confirmed)
 }
 
@@ -588,7 +600,12 @@ async fn change(
         user_id: user.id.clone(),
         kind: TokenKind::PasswordReset,
     });
-    let command = UserCommand::ChangeEmail { to, keep, at };
+    let command = UserCommand::ChangeEmail {
+        to,
+        needs_consent: app.config.change_email_confirm,
+        keep,
+        at,
+    };
     match app.store.run::<User>(&user.id, command, context).await {
         Ok(_) => Ok(Followed::Changed(find_again(app, &user.id).await?)),
         Err(error) => match AccountError::from(error) {

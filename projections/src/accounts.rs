@@ -120,6 +120,7 @@ fn apply(recorded: Recorded<'_>, changes: &mut Changes) {
         UserEvent::Registered { .. }
         | UserEvent::EmailVerified { .. }
         | UserEvent::EmailChangeRequested { .. }
+        | UserEvent::EmailChangeConfirmed { .. }
         | UserEvent::EmailChanged { .. }
         | UserEvent::EmailChangeReverted { .. }
         | UserEvent::FormerEmailReleased { .. }

@@ -102,6 +102,7 @@ fn apply(recorded: Recorded<'_>, changes: &mut Changes) {
         | UserEvent::PasswordSet { .. }
         | UserEvent::PasswordRemoved { .. }
         | UserEvent::EmailChangeRequested { .. }
+        | UserEvent::EmailChangeConfirmed { .. }
         | UserEvent::EmailChanged { .. }
         | UserEvent::EmailChangeReverted { .. }
         | UserEvent::FormerEmailReleased { .. }

@@ -75,6 +75,7 @@ fn apply_user(recorded: Recorded<'_>, event: &UserEvent, changes: &mut Changes) 
         UserEvent::EmailChangeRequested { to, at } => {
             ("EMAIL_CHANGE_REQUESTED", json!({"newEmail": to.get()}), at)
         }
+        UserEvent::EmailChangeConfirmed { at } => ("EMAIL_CHANGE_CONFIRMED", nothing, at),
         UserEvent::EmailChanged { from, to, at } => (
             "EMAIL_CHANGED",
             json!({"oldEmail": from.get(), "newEmail": to.get()}),

@@ -87,6 +87,7 @@ fn apply_user(user_id: &str, event: &UserEvent, changes: &mut Changes) {
         | UserEvent::PasswordSet { .. }
         | UserEvent::PasswordRemoved { .. }
         | UserEvent::EmailChangeRequested { .. }
+        | UserEvent::EmailChangeConfirmed { .. }
         | UserEvent::EmailChanged { .. }
         | UserEvent::EmailChangeReverted { .. }
         | UserEvent::FormerEmailReleased { .. }

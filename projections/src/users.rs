@@ -168,6 +168,7 @@ fn apply(recorded: Recorded<'_>, changes: &mut Changes) {
         | UserEvent::ApiKeyCreated { .. }
         | UserEvent::ApiKeyRevoked { .. }
         | UserEvent::EmailChangeRequested { .. }
+        | UserEvent::EmailChangeConfirmed { .. }
         | UserEvent::FormerEmailReleased { .. }
         | UserEvent::SessionsEnded { .. }
         | UserEvent::LockedOut { .. } => {}

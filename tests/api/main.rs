@@ -6,6 +6,7 @@ mod auth;
 mod bad_input;
 mod breached;
 mod change_email;
+mod change_email_links;
 mod change_email_races;
 mod client;
 mod cookies;

@@ -169,6 +169,7 @@ async fn each_step_of_an_account_has_its_line_before_the_answer() {
         .app
         .follow(confirm.unwrap().url.as_ref().unwrap())
         .await;
+    watched.assert_new(&id, &["EMAIL_CHANGE_CONFIRMED"]).await;
     let verify = watched.app.wait_for_mail("lovelace@example.com", 0).await;
     watched.app.follow(&verify.url.unwrap()).await;
     let wanted = ["EMAIL_CHANGED", "SESSIONS_ENDED"];

@@ -24,6 +24,8 @@ pub struct Account {
     pub(super) tier: Tier,
     /// The address that was asked for and is not proven yet.
     pub(super) pending_email: Option<Personal<EmailAddress>>,
+    /// Whether the owner of `email` has agreed to the change that was asked for last.
+    pub(super) change_confirmed: bool,
     /// Addresses that the account had until lately and may go back to, in the order in which it left them, and when.
     pub(super) former_emails: Vec<(Personal<EmailAddress>, DateTime<Utc>)>,
     pub(super) has_password: bool,
@@ -58,13 +60,29 @@ impl Account {
         })
     }
 
+    pub(super) fn confirm_email_change(
+        &self,
+        to: &EmailAddress,
+        at: DateTime<Utc>,
+    ) -> Result<Vec<UserEvent>, UserError> {
+        self.waits_for(to)?;
+        Ok(if self.change_confirmed {
+            vec![]
+        } else {
+            vec![UserEvent::EmailChangeConfirmed { at }]
+        })
+    }
+
     pub(super) fn change_email(
         &self,
         to: EmailAddress,
+        needs_consent: bool,
         keep: Option<SessionId>,
         at: DateTime<Utc>,
     ) -> Result<Vec<UserEvent>, UserError> {
-        if self.pending_email.as_ref().and_then(Personal::get) != Some(&to) {
+        self.waits_for(&to)?;
+        // The link may have been mailed before the old address was proven, and had a say.
+        if needs_consent && self.email_verified && !self.change_confirmed {
             return Err(UserError::NoSuchChange);
         }
         // An address that the account had lately is gone back to, whichever way it is asked for.
@@ -79,6 +97,13 @@ impl Account {
             },
             sessions_ended(keep, EndReason::EmailChanged, at),
         ])
+    }
+
+    fn waits_for(&self, to: &EmailAddress) -> Result<(), UserError> {
+        match self.pending_email.as_ref().and_then(Personal::get) {
+            Some(pending) if pending == to => Ok(()),
+            _ => Err(UserError::NoSuchChange),
+        }
     }
 
     pub(super) fn go_back(
@@ -190,7 +215,11 @@ impl Account {
             }
             UserEvent::PasswordRemoved { .. } => self.has_password = false,
             UserEvent::EmailVerified { .. } => self.email_verified = true,
-            UserEvent::EmailChangeRequested { to, .. } => self.pending_email = Some(to),
+            UserEvent::EmailChangeRequested { to, .. } => {
+                self.pending_email = Some(to);
+                self.change_confirmed = false;
+            }
+            UserEvent::EmailChangeConfirmed { .. } => self.change_confirmed = true,
             UserEvent::EmailChanged { from, to, at } => {
                 self.former_emails.push((from, at));
                 self.email = to;

@@ -54,11 +54,20 @@ pub enum UserCommand {
         /// When.
         at: DateTime<Utc>,
     },
+    /// The owner of the account's address agrees to the change; refused if it is not the one that waits.
+    ConfirmEmailChange {
+        /// The address asked for.
+        to: EmailAddress,
+        /// When.
+        at: DateTime<Utc>,
+    },
     /// The address asked for was proven; refused if it is not the one that waits. Other sessions end. To a former
     /// address this is `RevertEmail`, but for the session that goes on.
     ChangeEmail {
         /// The address that was proven.
         to: EmailAddress,
+        /// Whether the owner of the old address must have agreed, if that is proven.
+        needs_consent: bool,
         /// The one session that goes on.
         keep: Option<SessionId>,
         /// When.

@@ -56,6 +56,11 @@ pub enum UserEvent {
         /// When.
         at: DateTime<Utc>,
     },
+    /// The owner of the account's address agrees to the change that waits. The new address has to be proven as well.
+    EmailChangeConfirmed {
+        /// When.
+        at: DateTime<Utc>,
+    },
     /// The account has an address that it did not have lately. The former one stays reserved until it is
     /// released or taken back.
     EmailChanged {

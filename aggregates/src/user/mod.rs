@@ -148,7 +148,15 @@ impl User {
                 let to = Personal::about(&account.id, to);
                 Ok(vec![UserEvent::EmailChangeRequested { to, at }])
             }
-            UserCommand::ChangeEmail { to, keep, at } => self.account()?.change_email(to, keep, at),
+            UserCommand::ConfirmEmailChange { to, at } => {
+                self.account()?.confirm_email_change(&to, at)
+            }
+            UserCommand::ChangeEmail {
+                to,
+                needs_consent,
+                keep,
+                at,
+            } => self.account()?.change_email(to, needs_consent, keep, at),
             UserCommand::RevertEmail { to, at } => self.account()?.go_back(&to, None, at),
             UserCommand::ReleaseFormerEmail { email, left_at, at } => {
                 Ok(self.account()?.release_former_email(&email, left_at, at))
@@ -289,6 +297,11 @@ impl User {
             .is_ok_and(|account| account.second_factor.has_totp())
     }
 
+    /// Whether the owner of the account's address has agreed to the change that waits.
+    pub fn change_is_confirmed(&self) -> bool {
+        self.account().is_ok_and(|account| account.change_confirmed)
+    }
+
     /// The address that was asked for and is not proven yet.
     pub fn pending_email(&self) -> Option<&EmailAddress> {
         self.account().ok()?.pending_email.as_ref()?.get()
@@ -354,6 +367,7 @@ impl Aggregate for User {
                     role,
                     tier,
                     pending_email: None,
+                    change_confirmed: false,
                     former_emails: Vec::new(),
                     has_password: false,
                     ban: None,

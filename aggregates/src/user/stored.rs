@@ -13,6 +13,7 @@ impl DomainEvent for UserEvent {
             Self::EmailVerified { .. } => "user.email_verified",
             Self::PasswordSet { .. } => "user.password_set",
             Self::EmailChangeRequested { .. } => "user.email_change_requested",
+            Self::EmailChangeConfirmed { .. } => "user.email_change_confirmed",
             Self::EmailChanged { .. } => "user.email_changed",
             Self::EmailChangeReverted { .. } => "user.email_change_reverted",
             Self::FormerEmailReleased { .. } => "user.former_email_released",
@@ -85,6 +86,7 @@ impl StoredEvent for UserEvent {
             }
             Self::ErasureRequested { .. } => return vec![ClaimChange::ReleaseAll],
             Self::EmailChangeRequested { .. }
+            | Self::EmailChangeConfirmed { .. }
             | Self::SessionsEnded { .. }
             | Self::LockedOut { .. }
             | Self::EmailVerified { .. }

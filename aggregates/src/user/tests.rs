@@ -83,6 +83,7 @@ fn every_command() -> Vec<UserCommand> {
         verify("ada@example.com"),
         set_password(PasswordCause::Change),
         addresses::request("king@example.com"),
+        addresses::confirm("king@example.com"),
         addresses::change_to("king@example.com"),
         addresses::revert_to("ada@example.com"),
         addresses::release("ada@example.com"),

@@ -27,6 +27,7 @@ enum Request {
     Verify(Email),
     SetPassword(PasswordCause),
     AskForEmail(Email),
+    ConfirmEmail(Email),
     ChangeEmail(Email),
     GoBack(Email),
     /// Because it was left in that minute.
@@ -56,6 +57,7 @@ struct Open {
     email: Email,
     verified: bool,
     waiting: Option<Email>,
+    agreed: bool,
     /// Which were left in which minute, the latest last.
     formers: Vec<(Email, i64)>,
     name: String,
@@ -73,6 +75,7 @@ impl Model {
                     email,
                     verified: false,
                     waiting: None,
+                    agreed: false,
                     formers: vec![],
                     name: "x".to_owned(),
                     image: None,
@@ -131,9 +134,19 @@ impl Open {
                     return Ok(vec![]);
                 }
                 self.waiting = Some(email);
+                self.agreed = false;
                 Ok(vec!["user.email_change_requested"])
             }
-            Request::ChangeEmail(email) if self.waiting != Some(email) => {
+            Request::ConfirmEmail(email) | Request::ChangeEmail(email)
+                if self.waiting != Some(email) =>
+            {
+                Err(UserError::NoSuchChange)
+            }
+            Request::ConfirmEmail(_) => {
+                let was = std::mem::replace(&mut self.agreed, true);
+                once(!was, "user.email_change_confirmed")
+            }
+            Request::ChangeEmail(_) if self.verified && !self.agreed => {
                 Err(UserError::NoSuchChange)
             }
             Request::ChangeEmail(email) if self.left(email).is_some() => self.go_back(email),
@@ -211,7 +224,13 @@ fn requests() -> impl Strategy<Value = Vec<Request>> {
 
 /// One request; or two that belong together, for random ones seldom meet.
 fn step() -> impl Strategy<Value = Vec<Request>> {
-    let changes = email().prop_map(|to| vec![Request::AskForEmail(to), Request::ChangeEmail(to)]);
+    let changes = email().prop_map(|to| {
+        vec![
+            Request::AskForEmail(to),
+            Request::ConfirmEmail(to),
+            Request::ChangeEmail(to),
+        ]
+    });
     prop_oneof![1 => changes, 4 => request().prop_map(|request| vec![request])]
 }
 
@@ -224,6 +243,7 @@ fn request() -> impl Strategy<Value = Request> {
         8 => email().prop_map(Request::Verify),
         5 => cause.prop_map(Request::SetPassword),
         10 => email().prop_map(Request::AskForEmail),
+        5 => email().prop_map(Request::ConfirmEmail),
         10 => email().prop_map(Request::ChangeEmail),
         15 => email().prop_map(Request::GoBack),
         20 => (email(), 0..40i64).prop_map(|(email, left)| Request::Release(email, left)),
@@ -264,8 +284,10 @@ fn command(request: &Request, now: i64) -> UserCommand {
         },
         Request::SetPassword(cause) => UserCommand::SetPassword { cause, keep, at },
         Request::AskForEmail(to) => UserCommand::RequestEmailChange { to: email(to), at },
+        Request::ConfirmEmail(to) => UserCommand::ConfirmEmailChange { to: email(to), at },
         Request::ChangeEmail(to) => UserCommand::ChangeEmail {
             to: email(to),
+            needs_consent: true,
             keep,
             at,
         },
@@ -307,6 +329,7 @@ fn command(request: &Request, now: i64) -> UserCommand {
 fn is_idempotent(request: &Request) -> bool {
     match request {
         Request::Verify(_)
+        | Request::ConfirmEmail(_)
         | Request::Release(..)
         | Request::Close
         | Request::Profile { .. }
@@ -366,6 +389,7 @@ fn a_user_does_what_its_model_says() {
         "user.email_verified",
         "user.password_set",
         "user.email_change_requested",
+        "user.email_change_confirmed",
         "user.email_changed",
         "user.email_change_reverted",
         "user.former_email_released",

@@ -119,6 +119,7 @@ fn addresses() -> Vec<(&'static str, UserEvent)> {
     vec![
         ("", requested(king.clone())),
         (".erased", requested(erased())),
+        ("", UserEvent::EmailChangeConfirmed { at: at(35) }),
         ("", changed(ada.clone(), king.clone())),
         (".erased", changed(erased(), erased())),
         ("", reverted(king, ada.clone())),

@@ -11,9 +11,17 @@ pub fn request(to: &str) -> UserCommand {
     }
 }
 
+pub fn confirm(to: &str) -> UserCommand {
+    UserCommand::ConfirmEmailChange {
+        to: email(to),
+        at: at(),
+    }
+}
+
 pub fn change_to(to: &str) -> UserCommand {
     UserCommand::ChangeEmail {
         to: email(to),
+        needs_consent: true,
         keep: Some(SessionId::new("s1")),
         at: at(),
     }
@@ -138,6 +146,53 @@ fn a_change_that_nobody_asked_for_is_refused() {
         .given(king())
         .when(change_to("king@example.com"))
         .then_expect_error(UserError::NoSuchChange);
+}
+
+#[test]
+fn a_proven_address_agrees_before_another_one_counts() {
+    let verified = UserEvent::EmailVerified { at: at() };
+    let confirmed = UserEvent::EmailChangeConfirmed { at: at() };
+    let waiting = vec![registered(), requested("king@example.com"), verified];
+    let agreed = with(waiting.clone(), [confirmed.clone()]);
+    user()
+        .given(waiting.clone())
+        .when(change_to("king@example.com"))
+        .then_expect_error(UserError::NoSuchChange);
+    user()
+        .given(waiting.clone())
+        .when(confirm("lovelace@example.com"))
+        .then_expect_error(UserError::NoSuchChange);
+    user()
+        .given(waiting.clone())
+        .when(confirm("king@example.com"))
+        .then_expect_events(vec![confirmed]);
+    user()
+        .given(agreed.clone())
+        .when(confirm("king@example.com"))
+        .then_expect_events(vec![]);
+    let changes = vec![
+        changed("ada@example.com", "king@example.com"),
+        others_ended(Some("s1"), EndReason::EmailChanged),
+    ];
+    user()
+        .given(agreed.clone())
+        .when(change_to("king@example.com"))
+        .then_expect_events(changes.clone());
+    // Consent is given to one request.
+    user()
+        .given(with(agreed, [requested("king@example.com")]))
+        .when(change_to("king@example.com"))
+        .then_expect_error(UserError::NoSuchChange);
+    let unasked = UserCommand::ChangeEmail {
+        to: email("king@example.com"),
+        needs_consent: false,
+        keep: Some(SessionId::new("s1")),
+        at: at(),
+    };
+    user()
+        .given(waiting)
+        .when(unasked)
+        .then_expect_events(changes);
 }
 
 #[test]
