@@ -16,10 +16,10 @@ use crate::harness::{TestApp, wait_until};
 const APPENDS: i64 = 7_165_746_300;
 
 /// Appends that wait until they are let go.
-struct Held(PgConnection);
+pub struct Held(PgConnection);
 
 impl Held {
-    async fn start(app: &TestApp) -> Held {
+    pub async fn start(app: &TestApp) -> Held {
         let url = app.database_url(Role::Superuser);
         let mut holder = database::options(&url).unwrap().connect().await.unwrap();
         let lock = format!("select pg_advisory_lock({APPENDS})");
@@ -28,7 +28,7 @@ impl Held {
     }
 
     /// Waits until so many nodes wait.
-    async fn waited_for_by(&self, app: &TestApp, nodes: i64) {
+    pub async fn waited_for_by(&self, app: &TestApp, nodes: i64) {
         let waiting = "pg_locks where locktype = 'advisory' and not granted
             and database = (select oid from pg_database where datname = current_database())";
         wait_until("an append waits", async || {
@@ -37,7 +37,7 @@ impl Held {
         .await;
     }
 
-    async fn let_go(self) {
+    pub async fn let_go(self) {
         self.0.close().await.unwrap();
     }
 }
