@@ -10,6 +10,7 @@ mod change_email_links;
 mod change_email_races;
 mod client;
 mod cookies;
+mod deletion;
 mod devices;
 mod doors;
 mod enumeration;
