@@ -12,7 +12,7 @@
 //! delivered, or after 72 hours.
 
 use std::collections::HashSet;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 
 use aggregates::user::{ErasureReason, User, UserCommand};
@@ -226,9 +226,18 @@ impl Entry {
         }
         let mut ledger = std::fs::OpenOptions::new()
             .create(true)
+            .read(true)
             .append(true)
             .open(&file)
             .with_context(context)?;
+        // Nodes may share the folder.
+        ledger.lock().with_context(context)?;
+        let mut text = String::new();
+        ledger.read_to_string(&mut text).with_context(context)?;
+        let whole = whole_lines(&text).len();
+        if whole < text.len() {
+            ledger.set_len(whole as u64).with_context(context)?;
+        }
         let line = serde_json::to_string(self).context("an entry is plain JSON")? + "\n";
         ledger.write_all(line.as_bytes()).with_context(context)?;
         ledger.sync_all().with_context(context)
@@ -242,14 +251,17 @@ fn read(config: &Config) -> anyhow::Result<Vec<Entry>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
         Err(error) => return Err(error).with_context(|| format!("reading {}", file.display())),
     };
-    // A line that a crash has cut off was not synced, so nothing was destroyed for it yet.
-    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-    whole
+    whole_lines(&text)
         .lines()
         .map(|line| {
             serde_json::from_str(line).with_context(|| format!("reading {}", file.display()))
         })
         .collect()
+}
+
+/// The ledger without a line that a crash has cut off: it was not synced, so nothing was destroyed for it yet.
+fn whole_lines(text: &str) -> &str {
+    text.rfind('\n').map_or("", |end| &text[..=end])
 }
 
 fn ledger_file(config: &Config) -> PathBuf {

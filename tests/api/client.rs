@@ -194,7 +194,7 @@ impl TestApp {
         dump
     }
 
-    async fn tables(&self) -> Vec<String> {
+    pub async fn tables(&self) -> Vec<String> {
         sqlx::query_scalar(
             "select format('%I.%I', schemaname, tablename) from pg_tables where schemaname in ('public', 'read')",
         )

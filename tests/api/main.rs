@@ -14,6 +14,7 @@ mod deletion;
 mod devices;
 mod doors;
 mod enumeration;
+mod erasure;
 mod guard;
 #[expect(
     dead_code,
