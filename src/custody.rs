@@ -144,6 +144,14 @@ const OPENED_TOGETHER: usize = 2_000;
 /// An open data key is dropped after this long without use.
 const DATA_KEY_IDLE: Duration = Duration::from_secs(15 * 60);
 
+/// The condition of a statement that writes something about a subject beside the log: they were not erased. An
+/// erasure that comes meanwhile waits for the statement, and deletes what it has written.
+pub(crate) fn still_there(subject: &str) -> String {
+    format!(
+        "exists (select from custody where kind = 'data_key' and owner = {subject} for key share)"
+    )
+}
+
 /// Access to the secrets.
 #[derive(Clone)]
 pub struct Custody {

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::accounts::Caller;
 use crate::app::App;
+use crate::custody::still_there;
 use crate::ids;
 use crate::store::StoreError;
 
@@ -38,7 +39,8 @@ impl Tried {
     }
 }
 
-/// Writes a line about an address, and drops the oldest ones beyond what is kept of it. Gives the line's id.
+/// Writes a line about an address, and drops the oldest ones beyond what is kept of it. Gives the line's id. Of
+/// somebody who was erased meanwhile no line is kept.
 ///
 /// # Errors
 /// When the database does not answer: what an auditor must see and cannot be written has to fail.
@@ -52,14 +54,15 @@ pub async fn write(
 ) -> Result<String, StoreError> {
     let id = ids::event().to_string();
     let metadata: Value = json!({"code": code});
-    sqlx::query(
+    sqlx::query(&format!(
         "with old as (
              delete from door_events where bucket = $2 and id in (
                  select id from door_events where bucket = $2 order by created_at desc, id desc offset $9)
          )
          insert into door_events (id, bucket, user_id, event_type, ip_address, user_agent, metadata, created_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8)",
-    )
+         select $1, $2, $3, $4, $5, $6, $7, $8 where $3::text is null or {}",
+        still_there("$3")
+    ))
     .bind(&id)
     .bind(app.keyed_hash(&["door log", email]).as_slice())
     .bind(user_id)
@@ -79,11 +82,14 @@ pub async fn write(
 /// # Errors
 /// When the database does not answer.
 pub async fn attribute(app: &App, id: &str, user_id: &str) -> Result<(), StoreError> {
-    sqlx::query("update door_events set user_id = $2 where id = $1")
-        .bind(id)
-        .bind(user_id)
-        .execute(&app.pool)
-        .await?;
+    sqlx::query(&format!(
+        "update door_events set user_id = $2 where id = $1 and {}",
+        still_there("$2")
+    ))
+    .bind(id)
+    .bind(user_id)
+    .execute(&app.pool)
+    .await?;
     Ok(())
 }
 

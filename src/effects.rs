@@ -15,6 +15,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::app::App;
+use crate::custody::still_there;
 use crate::erasure;
 use crate::ids;
 use crate::links::{self, MailRequest};
@@ -93,13 +94,19 @@ pub async fn enqueue(app: &App, effect: &EffectDraft) -> Result<(), StoreError> 
         effect.subject.clone(),
     ];
     let sealed = sealed::seal_text(&key, &aad(&place), &effect.payload);
-    sqlx::query("insert into effects (event_id, kind, subject, sealed, position) values ($1, $2, $3, $4, 0)")
-        .bind(event_id)
-        .bind(effect.kind)
-        .bind(&effect.subject)
-        .bind(sealed)
-        .execute(&app.pool)
-        .await?;
+    let done = sqlx::query(&format!(
+        "insert into effects (event_id, kind, subject, sealed, position) select $1, $2, $3, $4, 0 where {}",
+        still_there("$3")
+    ))
+    .bind(event_id)
+    .bind(effect.kind)
+    .bind(&effect.subject)
+    .bind(sealed)
+    .execute(&app.pool)
+    .await?;
+    if done.rows_affected() == 0 {
+        return Err(StoreError::NoDataKey);
+    }
     app.store.freshness().effect_queued();
     Ok(())
 }

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::crypto::hex::encode as hex;
 use crate::crypto::tokens::{TokenHash, TokenKind, random_token};
-use crate::custody::Custody;
+use crate::custody::{Custody, still_there};
 use crate::store::StoreError;
 use crate::store::sealed::{self, DataKeys};
 
@@ -152,19 +152,25 @@ impl NewToken {
     /// Keeps the token outside of any command: it may be asked for again and again, so no event stands for it.
     ///
     /// # Errors
-    /// When the database does not answer.
+    /// When the database does not answer or the person was erased.
     pub async fn keep(&self, pool: &PgPool, custody: &Custody) -> Result<(), StoreError> {
         let keys = custody
             .data_keys(std::slice::from_ref(&self.user_id))
             .await?;
-        sqlx::query("insert into tokens (hash, kind, user_id, sealed, expires_at) values ($1, $2, $3, $4, $5)")
-            .bind(self.hash.as_bytes().as_slice())
-            .bind(self.kind.label())
-            .bind(&self.user_id)
-            .bind(self.sealed(&keys)?)
-            .bind(self.expires_at)
-            .execute(pool)
-            .await?;
+        let done = sqlx::query(&format!(
+            "insert into tokens (hash, kind, user_id, sealed, expires_at) select $1, $2, $3, $4, $5 where {}",
+            still_there("$3")
+        ))
+        .bind(self.hash.as_bytes().as_slice())
+        .bind(self.kind.label())
+        .bind(&self.user_id)
+        .bind(self.sealed(&keys)?)
+        .bind(self.expires_at)
+        .execute(pool)
+        .await?;
+        if done.rows_affected() == 0 {
+            return Err(StoreError::NoDataKey);
+        }
         Ok(())
     }
 }

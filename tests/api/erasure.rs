@@ -45,13 +45,14 @@ pub async fn assert_erased(app: &TestApp, user_id: &str) {
     }
 }
 
-async fn user_row(app: &TestApp, id: &str) -> UserRow {
+/// The row of an account.
+pub async fn user_row(app: &TestApp, id: &str) -> UserRow {
     let found = projections::users::find(&app.app.pool, id).await;
     found.unwrap().expect("an account")
 }
 
 /// Sends a request from a device.
-async fn from_device(
+pub async fn from_device(
     app: &TestApp,
     (ip_address, agent): (&str, &str),
     (path, cookie): (&str, &str),
