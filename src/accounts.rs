@@ -433,8 +433,10 @@ pub async fn start_session(
         .await
     {
         Ok(_) => Ok(Started { token, session }),
-        // The password was changed while it was checked: it is not the account's any more.
-        Err(RunError::Store(StoreError::CustodyChanged)) => Err(AccountError::WrongCredentials),
+        // The password was changed while it was checked, or the account closed: it opens nothing any more.
+        Err(RunError::Store(StoreError::CustodyChanged | StoreError::NoDataKey)) => {
+            Err(AccountError::WrongCredentials)
+        }
         Err(RunError::Store(error)) => Err(error.into()),
         Err(RunError::Refused(SessionError::AlreadyStarted | SessionError::NotLive)) => {
             Err(StoreError::Conflict.into())
@@ -485,7 +487,7 @@ pub async fn extend_session(
     }
 }
 
-/// Ends a session; one that is over already stays over.
+/// Ends a session; one that is over already, by itself or with its account, stays over.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -504,9 +506,9 @@ pub async fn end_session(
         .run::<Session>(id, command, context.in_session(id))
         .await
     {
-        Ok(_) | Err(RunError::Refused(SessionError::NotLive | SessionError::AlreadyStarted)) => {
-            Ok(())
-        }
+        Ok(_)
+        | Err(RunError::Refused(SessionError::NotLive | SessionError::AlreadyStarted))
+        | Err(RunError::Store(StoreError::NoDataKey)) => Ok(()),
         Err(RunError::Store(error)) => Err(error.into()),
     }
 }

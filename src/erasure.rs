@@ -1,7 +1,8 @@
 //! Closing an account for good: nobody gets in, and everything personal is destroyed. Each step may be repeated; a
 //! crash after any of them is made good by the next look of any node.
 //!
-//! 1. `user.erasure_requested` closes the account in one transaction: its row, sessions and claims are gone.
+//! 1. `user.erasure_requested` closes the account in one transaction: its row, sessions and claims are gone, and
+//!    nothing more is appended about its owner.
 //! 2. The erasure is entered in a ledger outside of the database, and synced. A database that comes back from a
 //!    backup does not know of it; the ledger does, and is replayed before the service answers.
 //! 3. Under the append lock, the person's data key and all their secrets are destroyed, and everything that is kept
@@ -78,16 +79,13 @@ async fn finish(app: &App, user_id: &str, at: DateTime<Utc>) -> Result<(), Store
 }
 
 /// Every table beside custody and the log that holds something about a person, and its column that says whom.
-const STORES: [(&str, &str); 8] = [
+const STORES: [(&str, &str); 6] = [
     ("tokens", "user_id"),
     ("door_events", "user_id"),
     ("totp_steps", "user_id"),
     ("effects", "subject"),
     ("idempotency_keys", "subject"),
     ("claims", "owner"),
-    // What another node appended between the first step and this one.
-    ("read.sessions", "user_id"),
-    ("read.devices", "user_id"),
 ];
 
 async fn destroy(store: &Store, pool: &PgPool, user_id: &str) -> Result<(), StoreError> {

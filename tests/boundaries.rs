@@ -241,16 +241,6 @@ const FOREIGN_TABLES: &[(&str, &str, &str)] = &[
         "read.devices",
         "a person and their device in one round trip, at each sign-in",
     ),
-    (
-        "src/erasure.rs",
-        "read.sessions",
-        "deletes what was appended about a person while they were erased",
-    ),
-    (
-        "src/erasure.rs",
-        "read.devices",
-        "deletes what was appended about a person while they were erased",
-    ),
 ];
 
 /// The sources below a folder without comments and tests, by path.

@@ -57,7 +57,7 @@ pub enum StoreError {
     /// Another stream holds what the command wants to take.
     #[error("{0} is taken")]
     ClaimTaken(String),
-    /// The person's data key is gone: they were erased meanwhile.
+    /// The person's data key is gone, or about to go: they were erased meanwhile.
     #[error("the subject has no data key")]
     NoDataKey,
     /// A secret was changed since the command saw it.

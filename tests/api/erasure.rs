@@ -4,12 +4,10 @@
 #![cfg(test)]
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
 
-use aggregates::user::{ErasureReason, User, UserCommand, UserEvent};
+use aggregates::user::UserEvent;
 use mana_auth::custody::{ONLY, kind};
-use mana_auth::maintenance;
-use mana_auth::store::{Actor, Context, log};
+use mana_auth::store::log;
 use projections::AnyEvent;
 use projections::users::UserRow;
 use serde_json::{Value, json};
@@ -20,7 +18,7 @@ use crate::deletion::delete_account;
 use crate::harness::{TestApp, wait_until};
 use crate::security_log::{Watched, type_of};
 
-const PROXY: (&str, &str) = ("MANA_AUTH_TRUSTED_PROXIES", "127.0.0.0/8");
+pub const PROXY: (&str, &str) = ("MANA_AUTH_TRUSTED_PROXIES", "127.0.0.0/8");
 /// Every table with rows of a person, its column that says whose they are, and how many stay.
 const OF_PERSON: [(&str, &str, i64); 12] = [
     ("custody", "owner", 0),
@@ -252,128 +250,6 @@ async fn assert_unreadable(app: &TestApp, user_id: &str) {
         Some(AnyEvent::User(UserEvent::ErasureRequested { .. }))
     );
     assert!(is_last, "{last:?}");
-}
-
-/// Every table as it is, to be put back as a backup would be.
-struct Backup(Vec<String>);
-
-impl Backup {
-    async fn take(app: &TestApp) -> Backup {
-        let mut tables = app.tables().await;
-        // The rows of partitions are those of the table.
-        tables.retain(|table| !table.starts_with("public.events_"));
-        let mut all = "create schema backup;".to_owned();
-        for table in &tables {
-            all += &format!("create table backup.\"{table}\" as table {table};");
-        }
-        sqlx::raw_sql(&all).execute(&app.admin).await.unwrap();
-        Backup(tables)
-    }
-
-    async fn restore(&self, app: &TestApp) {
-        let mut all = "begin; set local session_replication_role = replica;".to_owned();
-        for table in &self.0 {
-            all +=
-                &format!("truncate {table}; insert into {table} select * from backup.\"{table}\";");
-        }
-        sqlx::raw_sql(&(all + "commit"))
-            .execute(&app.admin)
-            .await
-            .unwrap();
-    }
-}
-
-/// The lines of the ledger that are about a person.
-fn ledger(app: &TestApp, user_id: &str) -> Vec<Value> {
-    let file = maintenance::database_file(&app.app.config, "erasure-ledger", "jsonl");
-    let text = std::fs::read_to_string(file).unwrap_or_default();
-    let entries = text.lines().map(|line| serde_json::from_str(line).unwrap());
-    entries
-        .filter(|entry: &Value| entry["user_id"] == user_id)
-        .collect()
-}
-
-/// Design section 7: a database that comes back from before the erasure is erased again before anybody is answered.
-#[tokio::test]
-async fn a_restored_database_is_erased_again_before_the_service_answers() {
-    let app = TestApp::start(&[UNVERIFIED]).await;
-    let (ada, bob) = (app.signed_in("ada").await, app.signed_in("bob").await);
-    app.effects_done().await;
-    let backup = Backup::take(&app).await;
-    delete_account(&app, &ada).await;
-    let at = app.clock.now();
-    app.effects_done().await;
-    let entries = ledger(&app, &ada.user_id);
-    assert_eq!(
-        entries,
-        [json!({"user_id": ada.user_id, "requested_at": at})]
-    );
-
-    backup.restore(&app).await;
-    assert_eq!(user_row(&app, &ada.user_id).await.email, email_of("ada"));
-    app.clock.advance(chrono::TimeDelta::hours(1));
-    let node = app.node(&[UNVERIFIED]).await;
-    assert_erased(&node, &ada.user_id).await;
-    assert!(!node.is_live(&ada.cookie).await);
-    assert_eq!(node.try_sign_in("ada", PASSWORD).await.status, 401);
-    assert!(node.is_live(&bob.cookie).await, "nobody else is erased");
-    let erasures = projections::erasures::all(&node.app.pool).await.unwrap();
-    assert_eq!(erasures[0].requested_at, at, "when it was asked for");
-    assert_eq!(node.mails_of("account_deleted", &email_of("ada")).await, 1);
-
-    // Once is enough: the next start finds nothing to do.
-    let state = node.state().await;
-    let again = app.node(&[UNVERIFIED]).await;
-    assert_eq!(again.state().await, state);
-}
-
-/// A crash after each of the steps is made good by whichever node looks next.
-#[tokio::test]
-async fn an_erasure_that_was_cut_short_is_finished() {
-    let app = TestApp::start(&[UNVERIFIED]).await;
-    let (ada, bob) = (app.signed_in("ada").await, app.signed_in("bob").await);
-    app.effects_done().await;
-    // After the first step.
-    close(&app, &ada).await;
-    let key = format!("custody where owner = '{}'", ada.user_id);
-    assert!(app.count(&key).await > 0);
-    let node = app.node(&[UNVERIFIED]).await;
-    wait_until("the erasure is finished", async || {
-        !ledger(&node, &ada.user_id).is_empty() && node.count(&key).await == 0
-    })
-    .await;
-    assert_erased(&node, &ada.user_id).await;
-
-    // In the middle of the second, then after it.
-    close(&app, &bob).await;
-    let file = maintenance::database_file(&app.app.config, "erasure-ledger", "jsonl");
-    let mut open = std::fs::OpenOptions::new().append(true).open(file).unwrap();
-    write!(open, r#"{{"user_id":"{}","requ"#, bob.user_id).unwrap();
-    let node = app.node(&[UNVERIFIED]).await;
-    let key = format!("custody where owner = '{}'", bob.user_id);
-    wait_until("the erasure is finished", async || {
-        node.count(&key).await == 0
-    })
-    .await;
-    assert_erased(&node, &bob.user_id).await;
-    assert_eq!(ledger(&node, &bob.user_id).len(), 1);
-    assert_eq!(ledger(&node, &ada.user_id).len(), 1);
-    app.node(&[UNVERIFIED]).await;
-}
-
-/// The first step of an erasure, and no other.
-async fn close(app: &TestApp, session: &Session) {
-    let command = UserCommand::RequestErasure {
-        reason: ErasureReason::OwnRequest,
-        at: app.clock.now(),
-    };
-    let context = Context::of(Actor::User(session.user_id.clone()));
-    let closed = app
-        .app
-        .store
-        .run::<User>(&session.user_id, command, context);
-    closed.await.unwrap();
-    assert!(!app.is_live(&session.cookie).await);
 }
 
 /// The last mail goes to the address that is gone; its key is destroyed with it, or after three days.

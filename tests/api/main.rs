@@ -15,6 +15,7 @@ mod devices;
 mod doors;
 mod enumeration;
 mod erasure;
+mod erasure_ledger;
 mod erasure_races;
 mod guard;
 #[expect(

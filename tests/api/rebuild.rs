@@ -30,7 +30,8 @@ async fn rebuild(app: &TestApp, model: &'static Projection) -> anyhow::Result<Re
     rebuild::rebuild(&app.app.store, &service(app), model, |_| {}).await
 }
 
-async fn compare(app: &TestApp, model: &'static Projection) -> Comparison {
+/// Compares a model with what the log says.
+pub async fn compare(app: &TestApp, model: &'static Projection) -> Comparison {
     let compared = rebuild::compare(&app.app.store, &service(app), model, |_| {}).await;
     compared.unwrap()
 }
