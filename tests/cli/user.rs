@@ -315,3 +315,52 @@ async fn whoever_was_locked_out_may_try_again() {
     );
     app.sign_in("lovelace").await;
 }
+
+/// Whoever was erased is nobody for every command, and what is left of them can be looked at by every command.
+#[tokio::test]
+async fn of_an_erased_account_only_its_history_is_left_without_what_was_personal() {
+    let app = TestApp::start(&[UNVERIFIED]).await;
+    let cli = beside(&app);
+    let gone = app.signed_in("lovelace").await;
+    let id = gone.user_id.as_str();
+    let erased = app
+        .post_as("/api/auth/delete-user", &gone.cookie, &json!({}))
+        .await;
+    assert_eq!(erased.status, 200, "{}", erased.text);
+    app.effects_done().await;
+    for command in [
+        &["verify-email"][..],
+        &["set-role", "admin"],
+        &["set-tier", "beta"],
+        &["unlock"],
+        &["sessions"],
+        &["revoke-sessions"],
+    ] {
+        for who in ["lovelace@example.com", id] {
+            let arguments = [&["user", command[0], who], &command[1..]].concat();
+            let complaint = cli.run(&arguments).await.refused(1);
+            assert_eq!(complaint, format!("error: there is no account {who}\n"));
+        }
+    }
+    let show = ["events", "show", "user", id];
+    let sealed = cli.run(&show).await.well();
+    assert!(sealed.contains("\"email\":\"<sealed>\""), "{sealed}");
+    let open = cli.run(&[&show[..], &["--open"]].concat()).await.well();
+    assert!(open.contains("\"email\":\"<erased>\""), "{open}");
+    assert!(open.contains("\"name\":\"<erased>\""), "{open}");
+    assert!(open.contains("user.erasure_requested"), "{open}");
+    let tail = cli.run(&["events", "tail", "--after", "0"]).await.well();
+    let stream = tail
+        .lines()
+        .find_map(|line| line.split_once(" session/"))
+        .and_then(|(_, rest)| rest.split(' ').next())
+        .expect("the session's stream");
+    let session = ["events", "show", "session", stream, "--open"];
+    let session = cli.run(&session).await.well();
+    assert!(session.contains("\"ip_address\":\"<erased>\""), "{session}");
+    for said in [&sealed, &open, &tail, &session] {
+        assert!(!said.contains("lovelace"), "{said}");
+    }
+    let report = cli.run(&["doctor", "--deep"]).await.well();
+    assert!(report.contains("read model erasures equals its events: 1 checked"));
+}
