@@ -19,7 +19,7 @@ const RESET_FOR: TimeDelta = TimeDelta::hours(1);
 /// A link that ends all sessions is good for seven days.
 const END_SESSIONS_FOR: TimeDelta = TimeDelta::days(7);
 /// The ways in which a signed-in person changes their password.
-const CHANGES: [(&str, Shown, Option<bool>); 6] = [
+pub const CHANGES: [(&str, Shown, Option<bool>); 6] = [
     ("/api/auth/change-password", Shown::Cookie, None),
     ("/api/auth/change-password", Shown::Cookie, Some(false)),
     ("/api/auth/change-password", Shown::Token, Some(true)),
@@ -94,7 +94,7 @@ pub async fn reset_token(app: &TestApp, door: &str, email: &str) -> String {
 }
 
 /// Asks for a link that deletes the account, and gives its token.
-async fn deletion_token(app: &TestApp, session: &Session, email: &str) -> String {
+pub async fn deletion_token(app: &TestApp, session: &Session, email: &str) -> String {
     let nothing = json!({});
     let asked = app.post_as("/api/auth/delete-user", &session.cookie, &nothing);
     assert_eq!(asked.await.status, 200);

@@ -28,6 +28,7 @@ mod layers;
 mod limits;
 mod lockout;
 mod mail_limits;
+mod mailed;
 mod mails;
 mod nodes;
 mod origin;
