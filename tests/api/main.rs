@@ -46,6 +46,7 @@ mod security_log;
 mod security_views;
 mod signing_keys;
 mod signups;
+mod token_kinds;
 mod tokens;
 mod v1_account;
 mod v1_auth;
