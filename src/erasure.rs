@@ -37,7 +37,7 @@ const FAREWELL: &str = "farewell:";
 /// A last mail that cannot be delivered is given up after so many hours.
 const FAREWELL_HOURS: i32 = 72;
 
-/// Closes an account and destroys what is personal.
+/// Closes an account and destroys what is personal. Says whether it was open until now.
 ///
 /// # Errors
 /// When something could not be written. An account that was closed by then stays closed, and the rest follows.
@@ -46,7 +46,7 @@ pub async fn erase(
     user: &UserRow,
     reason: ErasureReason,
     context: Context,
-) -> Result<(), AccountError> {
+) -> Result<bool, AccountError> {
     let subject = format!("{FAREWELL}{}", ids::event());
     let key = app.store.custody().new_data_key(&subject);
     let mail = mail_to(MailKind::AccountDeleted, user);
@@ -55,9 +55,9 @@ pub async fn erase(
         .then(effects::mail(&subject, &mail));
     let at = app.clock.now();
     let command = UserCommand::RequestErasure { reason, at };
-    app.store.run::<User>(&user.id, command, context).await?;
+    let done = app.store.run::<User>(&user.id, command, context).await?;
     finish(app, &user.id, at).await?;
-    Ok(())
+    Ok(done.position.is_some())
 }
 
 /// Steps 2 and 3 for an account that is closed.

@@ -24,6 +24,7 @@ mod guard;
 )]
 mod harness;
 mod idempotency;
+mod interrupted;
 mod layers;
 mod limits;
 mod lockout;

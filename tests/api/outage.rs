@@ -11,7 +11,7 @@ use crate::client::{PASSWORD, UNVERIFIED};
 use crate::harness::{TestApp, wait_until};
 
 /// A connection beside the database, and its name.
-async fn beside(app: &TestApp) -> (PgConnection, String) {
+pub async fn beside(app: &TestApp) -> (PgConnection, String) {
     let name = sqlx::query_scalar("select current_database()")
         .fetch_one(&app.admin)
         .await
@@ -20,15 +20,18 @@ async fn beside(app: &TestApp) -> (PgConnection, String) {
     (options.database("postgres").connect().await.unwrap(), name)
 }
 
-async fn take_away(connection: &mut PgConnection, name: &str) {
+pub async fn take_away(connection: &mut PgConnection, name: &str) {
     let refuse = format!("alter database {name} with allow_connections false");
     connection.execute(refuse.as_str()).await.unwrap();
-    let end =
-        format!("select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'");
+    // Whatever the service was doing there has come to nothing before this returns.
+    let end = format!(
+        "select pg_terminate_backend(pid, 30000) from pg_stat_activity
+         where datname = '{name}' and application_name like 'mana-auth%'"
+    );
     connection.execute(end.as_str()).await.unwrap();
 }
 
-async fn give_back(connection: &mut PgConnection, name: &str) {
+pub async fn give_back(connection: &mut PgConnection, name: &str) {
     let allow = format!("alter database {name} with allow_connections true");
     connection.execute(allow.as_str()).await.unwrap();
 }
