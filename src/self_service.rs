@@ -109,9 +109,10 @@ pub async fn reset_password(
     caller: &Caller,
 ) -> Result<(), AccountError> {
     let hash = app.passwords.hash(password).await?;
+    // Before the token is used up: what fails afterwards could not be tried again.
+    guard::clear(app, user).await?;
     let context = context(caller, user).with_token(found.used(app.clock.now()));
-    set_password(app, user, &hash, PasswordCause::Reset, None, context).await?;
-    Ok(guard::clear(app, user).await?)
+    set_password(app, user, &hash, PasswordCause::Reset, None, context).await
 }
 
 async fn set_password(

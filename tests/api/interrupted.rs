@@ -11,8 +11,8 @@ use reqwest::RequestBuilder;
 use crate::client::{PASSWORD, answer};
 use crate::doors::{Recipe, address, password_doors};
 use crate::harness::{PATIENCE, TestApp, wait_until};
-use crate::limits::LIMITED;
-use crate::mailed::{KINDS, Kind};
+use crate::limits::{LIMITED, hold};
+use crate::mailed::{KINDS, Kind, SETTINGS};
 use crate::outage::{beside, give_back, take_away};
 use crate::password_races::Held;
 
@@ -92,4 +92,18 @@ async fn interrupt_password_door(recipe: &Recipe) {
 async fn a_right_password_that_led_nowhere_is_still_right() {
     let writing = password_doors().filter(|recipe| !recipe.path.ends_with("verify-password"));
     join_all(writing.map(interrupt_password_door)).await;
+}
+
+/// A new password by mail ends the locks of the account, too: it is set when they could be ended, or not at all.
+#[tokio::test]
+async fn a_reset_that_could_not_end_the_locks_is_still_good() {
+    let app = TestApp::start(&SETTINGS).await;
+    let mailed = Kind::Reset.mail(&app, "ada").await;
+    let before = mailed.done(&app).await;
+    let held = hold(&app, "attempts").await;
+    assert_eq!(mailed.redeem(&app).await.status, 503);
+    assert_eq!(mailed.done(&app).await, before);
+    held.let_go().await;
+    assert_eq!(mailed.redeem(&app).await.status, 200);
+    assert_eq!(mailed.done(&app).await, before + 1);
 }
