@@ -1,0 +1,392 @@
+//! Every door while the database is away, and after it is back. A door without an entry here fails.
+
+#![cfg(test)]
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use mana_auth::http::doors::areas;
+use reqwest::RequestBuilder;
+use serde_json::json;
+
+use crate::account::{NEW, deletion_token, email_of, reset_token};
+use crate::client::{Answer, ORIGIN, PASSWORD, Session, UNVERIFIED, answer, link_token};
+use crate::doors::address;
+use crate::harness::{TestApp, wait_until};
+use crate::limits::LIMITED;
+use crate::mailed::Kind;
+use crate::outage::{beside, give_back, take_away};
+
+const BY_LINK: (&str, &str) = ("MANA_AUTH_DELETE_USER_CONFIRM", "true");
+const ADMIN: (&str, &str) = ("MANA_AUTH_ADMIN_EMAILS", "root@example.com");
+/// A request waits three seconds for a connection, and may try once more to give its try back.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(8);
+
+/// Somebody with a session and links that they have not followed yet.
+struct Person {
+    email: String,
+    session: Session,
+    session_id: String,
+    jwt: String,
+    proof: String,
+    reset: String,
+    deletion: String,
+    end_sessions: String,
+    way_back: String,
+}
+
+/// What a door does without the database.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Without {
+    /// It says that it cannot be used just now.
+    Closed,
+    /// It needs none.
+    Open,
+}
+use Without::{Closed, Open};
+
+/// A door, the request that it gets, what becomes of it without the database, and its status with it.
+struct Entry(
+    &'static str,
+    &'static str,
+    fn(RequestBuilder, &Person) -> RequestBuilder,
+    Without,
+    u16,
+);
+
+const fn nothing(method: &'static str, path: &'static str, without: Without, status: u16) -> Entry {
+    Entry(method, path, |request, _| request, without, status)
+}
+
+fn credentials(request: RequestBuilder, person: &Person) -> RequestBuilder {
+    request.json(&json!({"email": person.email, "password": PASSWORD}))
+}
+
+fn newcomer(request: RequestBuilder, person: &Person) -> RequestBuilder {
+    let email = format!("other-{}", person.email);
+    request.json(&json!({"name": "New", "email": email, "password": PASSWORD}))
+}
+
+fn email(request: RequestBuilder, person: &Person) -> RequestBuilder {
+    request.json(&json!({"email": person.email}))
+}
+
+fn password(request: RequestBuilder, _: &Person) -> RequestBuilder {
+    request.json(&json!({"password": PASSWORD}))
+}
+
+fn new_password(request: RequestBuilder, _: &Person) -> RequestBuilder {
+    request.json(&json!({"currentPassword": PASSWORD, "newPassword": NEW}))
+}
+
+fn new_email(request: RequestBuilder, person: &Person) -> RequestBuilder {
+    request.json(&json!({"newEmail": format!("new-{}", person.email)}))
+}
+
+fn name(request: RequestBuilder, _: &Person) -> RequestBuilder {
+    request.json(&json!({"name": "Another name"}))
+}
+
+fn reset(request: RequestBuilder, person: &Person) -> RequestBuilder {
+    request.json(&json!({"token": person.reset, "newPassword": NEW}))
+}
+
+const ENTRIES: [Entry; 50] = [
+    Entry("POST", "/api/auth/sign-up/email", newcomer, Closed, 200),
+    Entry("POST", "/api/auth/sign-in/email", credentials, Closed, 200),
+    nothing("POST", "/api/auth/sign-out", Closed, 200),
+    nothing("GET", "/api/auth/get-session", Closed, 200),
+    nothing("POST", "/api/auth/get-session", Open, 405),
+    Entry(
+        "POST",
+        "/api/auth/send-verification-email",
+        email,
+        Closed,
+        200,
+    ),
+    Entry(
+        "GET",
+        "/api/auth/verify-email",
+        |request, person| request.query(&[("token", &person.proof)]),
+        Closed,
+        200,
+    ),
+    nothing("GET", "/api/auth/token", Closed, 200),
+    nothing("GET", "/api/auth/jwks", Closed, 200),
+    nothing("GET", "/api/auth/ok", Open, 200),
+    nothing("GET", "/api/auth/error", Open, 302),
+    nothing("GET", "/api/auth/list-sessions", Closed, 200),
+    Entry(
+        "POST",
+        "/api/auth/revoke-session",
+        |request, person| request.json(&json!({"token": person.session.token})),
+        Closed,
+        200,
+    ),
+    nothing("POST", "/api/auth/revoke-sessions", Closed, 200),
+    nothing("POST", "/api/auth/revoke-other-sessions", Closed, 200),
+    Entry("POST", "/api/auth/update-session", name, Closed, 400),
+    Entry("POST", "/api/auth/update-user", name, Closed, 200),
+    Entry("POST", "/api/auth/change-email", new_email, Closed, 200),
+    Entry(
+        "POST",
+        "/api/auth/change-password",
+        new_password,
+        Closed,
+        200,
+    ),
+    Entry("POST", "/api/auth/verify-password", password, Closed, 200),
+    Entry(
+        "POST",
+        "/api/auth/request-password-reset",
+        email,
+        Closed,
+        200,
+    ),
+    Entry("POST", "/api/auth/reset-password", reset, Closed, 200),
+    Entry(
+        "GET",
+        "/api/auth/reset-password/{token}",
+        |request, _| request.query(&[("callbackURL", "/new")]),
+        Closed,
+        302,
+    ),
+    Entry("POST", "/api/auth/delete-user", password, Closed, 200),
+    Entry(
+        "GET",
+        "/api/auth/delete-user/callback",
+        |request, person| request.query(&[("token", &person.deletion)]),
+        Closed,
+        200,
+    ),
+    Entry("POST", "/api/v1/auth/register", newcomer, Closed, 200),
+    Entry("POST", "/api/v1/auth/login", credentials, Closed, 200),
+    nothing("POST", "/api/v1/auth/logout", Closed, 200),
+    Entry(
+        "POST",
+        "/api/v1/auth/validate",
+        |request, person| request.json(&json!({"token": person.jwt})),
+        Closed,
+        200,
+    ),
+    nothing("GET", "/api/v1/auth/session", Closed, 200),
+    nothing("GET", "/api/v1/auth/jwks", Closed, 200),
+    nothing("GET", "/api/v1/auth/signup-status", Open, 200),
+    nothing("GET", "/api/v1/auth/profile", Closed, 200),
+    Entry("POST", "/api/v1/auth/profile", name, Closed, 200),
+    nothing("POST", "/api/v1/auth/session-to-token", Closed, 200),
+    nothing("POST", "/api/v1/auth/refresh", Closed, 200),
+    Entry("POST", "/api/v1/auth/forgot-password", email, Closed, 200),
+    Entry("POST", "/api/v1/auth/reset-password", reset, Closed, 200),
+    Entry(
+        "POST",
+        "/api/v1/auth/resend-verification",
+        email,
+        Closed,
+        200,
+    ),
+    Entry(
+        "POST",
+        "/api/v1/auth/change-password",
+        new_password,
+        Closed,
+        200,
+    ),
+    Entry("POST", "/api/v1/auth/change-email", new_email, Closed, 200),
+    Entry("DELETE", "/api/v1/auth/account", password, Closed, 200),
+    nothing("GET", "/api/v1/auth/security-events", Closed, 200),
+    nothing("GET", "/api/v1/auth/sessions", Closed, 200),
+    nothing("DELETE", "/api/v1/auth/sessions/{id}", Closed, 200),
+    Entry(
+        "GET",
+        "/api/v1/auth/end-sessions",
+        |request, person| request.query(&[("token", &person.end_sessions)]),
+        Closed,
+        200,
+    ),
+    Entry(
+        "POST",
+        "/api/v1/auth/end-sessions",
+        |request, person| request.form(&[("token", &person.end_sessions)]),
+        Closed,
+        200,
+    ),
+    Entry(
+        "GET",
+        "/api/v1/auth/revert-email",
+        |request, person| request.query(&[("token", &person.way_back)]),
+        Closed,
+        200,
+    ),
+    Entry(
+        "POST",
+        "/api/v1/auth/revert-email",
+        |request, person| request.form(&[("token", &person.way_back)]),
+        Closed,
+        200,
+    ),
+    Entry(
+        "GET",
+        "/api/v1/admin/security-events",
+        |request, person| request.bearer_auth(&person.jwt),
+        Closed,
+        200,
+    ),
+];
+
+impl Entry {
+    /// The request of a person, each time from another address: requests are counted, too.
+    async fn send(&self, app: &TestApp, person: &Person, number: usize) -> Answer {
+        let path = self.1.replace("{token}", &person.reset);
+        let path = path.replace("{id}", &person.session_id);
+        let request = app
+            .request(self.0, &path)
+            .header("cookie", &person.session.cookie)
+            .header("origin", ORIGIN)
+            .header("x-forwarded-for", address(u32::try_from(number).unwrap()));
+        answer((self.2)(request, person)).await
+    }
+
+    /// Fails unless the answer is the one of a service without its database, in the shape of the area.
+    fn assert_closed(&self, answer: &Answer) {
+        let Self(method, path, ..) = self;
+        assert_eq!(answer.status, 503, "{method} {path}: {}", answer.text);
+        assert_eq!(answer.header("retry-after"), "1", "{method} {path}");
+        assert!(answer.cookies().is_empty(), "{method} {path}");
+        let sentence = "Service temporarily unavailable";
+        let wanted = if path.starts_with("/api/v1/admin/") {
+            json!({"statusCode": 503, "message": sentence, "code": "SERVICE_UNAVAILABLE"})
+        } else if path.starts_with("/api/v1/") {
+            json!({
+                "error": sentence, "code": "SERVICE_UNAVAILABLE", "message": sentence,
+                "status": 503, "retryAfterSec": 1,
+            })
+        } else {
+            json!({"message": sentence, "code": "SERVICE_UNAVAILABLE"})
+        };
+        assert_eq!(answer.json(), wanted, "{method} {path}");
+    }
+}
+
+/// A person with everything that any door could ask for.
+async fn person(app: &TestApp, name: &str, is_changed: bool) -> Person {
+    let (mut session, mut way_back) = (None, String::new());
+    if is_changed {
+        let mailed = Kind::WayBack.mail(app, name).await;
+        way_back = mailed.token;
+        session = Some(mailed.session);
+    }
+    let session = match session {
+        Some(session) => session,
+        None => app.signed_in(name).await,
+    };
+    let email = if is_changed {
+        format!("new-{}", email_of(name))
+    } else {
+        email_of(name)
+    };
+    let proof = app.wait_for_mail(&email_of(name), 0).await.url.unwrap();
+    let reset = reset_token(app, "/api/auth/request-password-reset", &email).await;
+    let deletion = deletion_token(app, &session, &email).await;
+    let mails = app.mails();
+    let mut texts = mails.iter().filter(|mail| mail.to == email);
+    let text = texts.find_map(|mail| mail.text.split_once("/end-sessions?"));
+    let end_sessions = text.unwrap().1.lines().next().unwrap();
+    let shown = app.get_as("/api/auth/get-session", &session.cookie).await;
+    Person {
+        session_id: shown.json()["session"]["id"].as_str().unwrap().to_owned(),
+        jwt: shown.header("set-auth-jwt").to_owned(),
+        proof: link_token(&proof).to_owned(),
+        reset,
+        deletion,
+        end_sessions: link_token(end_sessions).to_owned(),
+        way_back,
+        email,
+        session,
+    }
+}
+
+#[test]
+fn every_door_says_what_it_does_without_the_database() {
+    let mut doors = BTreeSet::new();
+    for (prefix, of_area) in areas() {
+        for door in of_area {
+            doors.insert(format!("{} {prefix}{}", door.method, door.path));
+        }
+    }
+    let listed: BTreeSet<String> = ENTRIES
+        .iter()
+        .map(|Entry(method, path, ..)| format!("{method} {path}"))
+        .collect();
+    assert_eq!(doors, listed);
+}
+
+/// S-17, S-69: what cannot be looked up or counted is not served, and is served again by itself.
+#[tokio::test]
+async fn every_door_closes_without_the_database_and_opens_again_by_itself_s17_s69() {
+    let quiet = TestApp::start(&[UNVERIFIED, BY_LINK, ADMIN]).await;
+    let app = quiet
+        .node(&[LIMITED[0], LIMITED[1], LIMITED[2], BY_LINK, ADMIN])
+        .await;
+    let mut people = Vec::new();
+    for (number, Entry(method, path, ..)) in ENTRIES.iter().enumerate() {
+        let name = match *path {
+            "/api/v1/admin/security-events" => "root".to_owned(),
+            _ => format!("p{number}"),
+        };
+        let is_changed = (*method, *path) == ("POST", "/api/v1/auth/revert-email");
+        people.push(person(&quiet, &name, is_changed).await);
+    }
+    // So that this node remembers keys and sessions, which must not be trusted for long.
+    assert_eq!(app.get("/api/auth/jwks").await.status, 200);
+    for person in &people {
+        assert!(app.is_live(&person.session.cookie).await);
+    }
+    let state = async || {
+        quiet.effects_done().await;
+        let mut state = quiet.state().await;
+        // Requests are counted before anything else, each for itself.
+        state.remove("public.rate_limits");
+        state
+    };
+    let before = state().await;
+    let (mut connection, name) = beside(&app).await;
+    take_away(&mut connection, &name).await;
+    wait_until("the node trusts its memory no longer", async || {
+        let cookie = &people[0].session.cookie;
+        app.get_as("/api/auth/get-session", cookie).await.status == 503
+    })
+    .await;
+    for (number, (entry, person)) in ENTRIES.iter().zip(&people).enumerate() {
+        let begun = Instant::now();
+        let answer = entry.send(&app, person, number).await;
+        let Entry(method, path, _, without, status) = entry;
+        assert!(begun.elapsed() < ANSWERED_WITHIN, "{method} {path}");
+        match without {
+            Closed => entry.assert_closed(&answer),
+            Open => assert_eq!(answer.status, *status, "{method} {path}: {}", answer.text),
+        }
+    }
+
+    give_back(&mut connection, &name).await;
+    let mut changed = state().await;
+    changed.retain(|table, rows| before.get(table) != Some(rows));
+    assert!(changed.is_empty(), "half done: {changed:?}");
+    for (number, (entry, person)) in ENTRIES.iter().zip(&people).enumerate() {
+        let Entry(method, path, _, _, status) = entry;
+        let mut number = 100 * (number + 1);
+        let mut answer = None;
+        wait_until("the door opens again", async || {
+            number += 1;
+            let answered = entry.send(&app, person, number).await;
+            answer.insert(answered).status != 503
+        })
+        .await;
+        let answer = answer.unwrap();
+        assert_eq!(answer.status, *status, "{method} {path}: {}", answer.text);
+        assert!(!answer.header("location").contains("INVALID"), "{path}");
+        assert!(answer.text != "null", "{path}: nobody was forgotten");
+    }
+    let failed = "attempts where cardinality(failed_at) > 0";
+    assert_eq!(app.count(failed).await, 0, "nothing counted as wrong");
+}
