@@ -122,6 +122,38 @@ async fn an_erasure_that_was_cut_short_is_finished() {
     app.node(&[UNVERIFIED]).await;
 }
 
+/// Nothing is destroyed that the ledger does not know of: as long as it cannot be written, the account is closed and
+/// no more than that.
+#[tokio::test]
+async fn nothing_is_destroyed_while_the_ledger_cannot_be_written() {
+    let app = TestApp::start(&[UNVERIFIED]).await;
+    let ada = app.signed_in("ada").await;
+    app.effects_done().await;
+    let file = maintenance::database_file(&app.app.config, "erasure-ledger", "jsonl");
+    std::fs::create_dir_all(&file).unwrap();
+    let failed = app
+        .post_as("/api/auth/delete-user", &ada.cookie, &json!({}))
+        .await;
+    assert_eq!(failed.status, 503, "{}", failed.text);
+    assert!(
+        !failed.text.contains("ledger"),
+        "what failed is for the log"
+    );
+    assert!(!app.is_live(&ada.cookie).await);
+    assert_eq!(app.try_sign_in("ada", PASSWORD).await.status, 401);
+    let secrets = format!("custody where owner = '{}'", ada.user_id);
+    assert_eq!(app.count(&secrets).await, 2, "data key and password");
+    std::fs::remove_dir(&file).unwrap();
+    let node = app.node(&[UNVERIFIED]).await;
+    wait_until("the erasure is finished", async || {
+        node.count(&secrets).await == 0
+    })
+    .await;
+    assert_erased(&node, &ada.user_id).await;
+    assert_eq!(ledger(&node, &ada.user_id).len(), 1);
+    assert_eq!(node.mails_of("account_deleted", &email_of("ada")).await, 1);
+}
+
 /// The first step of an erasure, and no other.
 async fn close(app: &TestApp, session: &Session) {
     let command = UserCommand::RequestErasure {
