@@ -47,6 +47,7 @@ mod revert_email;
 mod secrecy;
 mod security_log;
 mod security_views;
+mod seen;
 mod signing_keys;
 mod signups;
 mod token_kinds;
