@@ -12,8 +12,6 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// A request waits this long for a connection; then the database counts as not available.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
-/// A connection that was used this lately is taken as it is: asking each time costs every query a round trip more.
-const TRUSTED_FOR: Duration = Duration::from_secs(1);
 /// No statement of a request runs longer, in milliseconds.
 const STATEMENT_TIMEOUT_MS: &str = "10000";
 
@@ -36,15 +34,6 @@ pub fn pool(options: &PgConnectOptions, connections: u32) -> PgPool {
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
-        .test_before_acquire(false)
-        .before_acquire(|connection, meta| {
-            Box::pin(async move {
-                if meta.idle_for >= TRUSTED_FOR {
-                    connection.ping().await?;
-                }
-                Ok(true)
-            })
-        })
         .connect_lazy_with(options)
 }
 

@@ -33,6 +33,7 @@ struct Person {
     deletion: String,
     end_sessions: String,
     way_back: String,
+    magic_link: String,
 }
 
 /// What a door does without the database.
@@ -91,7 +92,63 @@ fn reset(request: RequestBuilder, person: &Person) -> RequestBuilder {
     request.json(&json!({"token": person.reset, "newPassword": NEW}))
 }
 
-const ENTRIES: [Entry; 50] = [
+fn magic_link(request: RequestBuilder, person: &Person) -> RequestBuilder {
+    request.query(&[("token", &person.magic_link)])
+}
+
+fn code(request: RequestBuilder, _: &Person) -> RequestBuilder {
+    request.json(&json!({"code": "000000"}))
+}
+
+const ENTRIES: [Entry; 61] = [
+    Entry("POST", "/api/auth/sign-in/magic-link", email, Closed, 200),
+    Entry(
+        "GET",
+        "/api/auth/magic-link/verify",
+        magic_link,
+        Closed,
+        200,
+    ),
+    Entry("GET", "/api/v1/auth/magic-link", magic_link, Closed, 200),
+    Entry("POST", "/api/auth/two-factor/enable", password, Closed, 200),
+    Entry(
+        "POST",
+        "/api/auth/two-factor/disable",
+        password,
+        Closed,
+        200,
+    ),
+    // There is no second factor to speak of.
+    Entry(
+        "POST",
+        "/api/auth/two-factor/get-totp-uri",
+        password,
+        Closed,
+        400,
+    ),
+    Entry(
+        "POST",
+        "/api/auth/two-factor/generate-backup-codes",
+        password,
+        Closed,
+        400,
+    ),
+    nothing("POST", "/api/auth/two-factor/send-otp", Closed, 200),
+    Entry(
+        "POST",
+        "/api/auth/two-factor/verify-totp",
+        code,
+        Closed,
+        400,
+    ),
+    Entry("POST", "/api/auth/two-factor/verify-otp", code, Closed, 400),
+    Entry(
+        "POST",
+        "/api/auth/two-factor/verify-backup-code",
+        code,
+        Closed,
+        400,
+    ),
     Entry("POST", "/api/auth/sign-up/email", newcomer, Closed, 200),
     Entry("POST", "/api/auth/sign-in/email", credentials, Closed, 200),
     nothing("POST", "/api/auth/sign-out", Closed, 200),
@@ -293,7 +350,19 @@ async fn person(app: &TestApp, name: &str, is_changed: bool) -> Person {
     let text = texts.find_map(|mail| mail.text.split_once("/end-sessions?"));
     let end_sessions = text.unwrap().1.lines().next().unwrap();
     let shown = app.get_as("/api/auth/get-session", &session.cookie).await;
+    let asked = json!({"email": email});
+    let asked = app.post("/api/auth/sign-in/magic-link", &asked).await;
+    assert_eq!(asked.status, 200, "{}", asked.text);
+    wait_until("the magic link is there", async || {
+        app.mails_of("magic_link", &email).await == 1
+    })
+    .await;
+    let mails = app.mails();
+    let mut mails = mails.iter();
+    let link = mails.find(|mail| mail.kind == "magic_link" && mail.to == email);
+    let link = link.unwrap().url.as_ref().unwrap();
     Person {
+        magic_link: link_token(link).to_owned(),
         session_id: shown.json()["session"]["id"].as_str().unwrap().to_owned(),
         jwt: shown.header("set-auth-jwt").to_owned(),
         proof: link_token(&proof).to_owned(),
