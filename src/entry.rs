@@ -9,6 +9,7 @@ use crate::accounts::{self, AccountError, Caller, Proof, Started};
 use crate::app::App;
 use crate::second_factor;
 use crate::store::{Actor, Context};
+use crate::tokens;
 
 /// How somebody comes in.
 pub struct Visit<'a> {
@@ -63,6 +64,12 @@ pub async fn enter(app: &App, user: UserRow, visit: Visit<'_>) -> Result<Entered
             renewed = second_factor::renew_trust(app, &user.id, id).await?;
         }
         if renewed.is_none() {
+            // No session starts that could use it up.
+            if let Some(token) = &proof.token
+                && !tokens::use_up(&app.pool, token).await?
+            {
+                return Err(AccountError::InvalidToken);
+            }
             return Ok(Entered::SecondFactorNeeded {
                 challenge: second_factor::challenge(app, &user, remembered, &proof).await?,
                 methods: second_factor::methods(app, &user).await?,

@@ -290,6 +290,21 @@ pub async fn exists(
     .await
 }
 
+/// Uses a token up outside of any command, where it leads to nothing that is written. Says whether it was still there.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn use_up(pool: &PgPool, change: &TokenChange) -> Result<bool, sqlx::Error> {
+    let TokenChange::Use { hash, .. } = change else {
+        return Ok(true);
+    };
+    let done = sqlx::query("delete from tokens where hash = $1")
+        .bind(hash.as_bytes().as_slice())
+        .execute(pool)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
 /// Tokens of a kind whose time is over, at most 1,000 of them.
 ///
 /// # Errors
