@@ -49,6 +49,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// `MANA_AUTH_RATE_LIMIT`: whether requests are limited; default on.
     pub rate_limit: bool,
+    /// Passkeys.
+    pub passkeys: Passkeys,
 
     /// `DATABASE_URL`: the service's role, which may only read and insert on the log; default none: a private cluster.
     pub database_url: Option<SecretString>,
@@ -100,8 +102,8 @@ pub struct Config {
     pub magic_link_page: bool,
     /// `MANA_AUTH_TWO_FACTOR_OTP`: second factors may be codes in mails; default true.
     pub two_factor_otp: bool,
-    /// `MANA_AUTH_TWO_FACTOR_ALWAYS`: magic links, passkeys and other providers are followed by a second factor as well;
-    /// default false.
+    /// `MANA_AUTH_TWO_FACTOR_ALWAYS`: magic links and other providers are followed by a second factor as well; default
+    /// false.
     pub two_factor_always: bool,
     /// `MAX_DAILY_SIGNUPS`: accounts that may be made in a day (UTC), 0 for any number; default 0.
     pub max_daily_signups: u32,
@@ -226,6 +228,21 @@ impl fmt::Debug for KeyBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }
+}
+
+/// What passkeys belong to, and where they may be used.
+#[derive(Clone, Debug)]
+pub struct Passkeys {
+    /// `WEBAUTHN_RP_ID`: their domain; default `COOKIE_DOMAIN` without its dot, else the host of `BASE_URL`.
+    pub rp_id: String,
+    /// `WEBAUTHN_RP_NAME`: how browsers call it; default `Mana`.
+    pub rp_name: String,
+    /// `WEBAUTHN_ORIGIN`: exact origins of the pages that may use them; default those of `BASE_URL`, `TRUSTED_ORIGINS` and
+    /// `CORS_ORIGINS` in that domain.
+    pub origins: Vec<String>,
+    /// `MANA_AUTH_PASSKEY_USER_VERIFICATION` is `required`: a passkey that has not verified its person is refused;
+    /// default `preferred`.
+    pub user_verification: bool,
 }
 
 /// The mail server.
@@ -361,6 +378,7 @@ impl Config {
             trusted_origins: web.trusted_origins,
             cors_origins: web.cors_origins,
             trusted_proxies: web.trusted_proxies,
+            passkeys: web.passkeys,
             rate_limit: reader.switch("MANA_AUTH_RATE_LIMIT", true),
             database_url: database.service,
             migration_url: database.migration,

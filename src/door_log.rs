@@ -24,6 +24,8 @@ pub enum Tried {
     PasswordChangeFailed,
     /// A link to choose a new password was asked for.
     PasswordResetRequested,
+    /// A passkey that did not sign in.
+    PasskeyLoginFailure,
     /// Too many failures; no event, because there is no such account or a single device was locked.
     AccountLocked,
 }
@@ -34,13 +36,14 @@ impl Tried {
             Self::LoginFailure => "LOGIN_FAILURE",
             Self::PasswordChangeFailed => "PASSWORD_CHANGE_FAILED",
             Self::PasswordResetRequested => "PASSWORD_RESET_REQUESTED",
+            Self::PasskeyLoginFailure => "PASSKEY_LOGIN_FAILURE",
             Self::AccountLocked => "ACCOUNT_LOCKED",
         }
     }
 }
 
-/// Writes a line about an address, and drops the oldest ones beyond what is kept of it. Gives the line's id. Of
-/// somebody who was erased meanwhile no line is kept.
+/// Writes a line about an address, or a passkey by its own id, and drops the oldest ones beyond what is kept of it. Gives
+/// the line's id. Of somebody who was erased meanwhile no line is kept.
 ///
 /// # Errors
 /// When the database does not answer: what an auditor must see and cannot be written has to fail.

@@ -84,14 +84,15 @@ pub async fn enter(app: &App, user: UserRow, visit: Visit<'_>) -> Result<Entered
     })))
 }
 
-/// Whether a way in is followed by a second factor. The original asks after passwords only.
+/// Whether a way in is followed by a second factor. The original asks after passwords
+/// only.
 fn asks(app: &App, method: SignInMethod) -> bool {
     match method {
-        SignInMethod::Password => true,
-        SignInMethod::EmailLink
-        | SignInMethod::MagicLink
-        | SignInMethod::Passkey
-        | SignInMethod::Social => app.config.two_factor_always,
+        // A passkey that has verified the person has shown both factors (S-55): who only held it is asked.
+        SignInMethod::Password | SignInMethod::Passkey => true,
+        SignInMethod::EmailLink | SignInMethod::MagicLink | SignInMethod::Social => {
+            app.config.two_factor_always
+        }
         // Whoever signs up has none yet; the others follow from a session.
         SignInMethod::SignUp | SignInMethod::Session | SignInMethod::Impersonation => false,
     }

@@ -79,10 +79,12 @@ async fn finish(app: &App, user_id: &str, at: DateTime<Utc>) -> Result<(), Store
 }
 
 /// Every table beside custody and the log that holds something about a person, and its column that says whom.
-const STORES: [(&str, &str); 6] = [
+const STORES: [(&str, &str); 8] = [
     ("tokens", "user_id"),
     ("door_events", "user_id"),
     ("totp_steps", "user_id"),
+    ("passkey_uses", "user_id"),
+    ("api_key_uses", "user_id"),
     ("effects", "subject"),
     ("idempotency_keys", "subject"),
     ("claims", "owner"),

@@ -30,6 +30,10 @@ const WINDOW_SECS: f64 = 15.0 * 60.0;
 const LOCK_SECS: [f64; 2] = [30.0 * 60.0, 24.0 * 3600.0];
 /// After so long without a failure the next lock is a first one again, in seconds.
 const QUIET_SECS: f64 = 2.0 * 24.0 * 3600.0;
+/// Failed tries with one passkey within its window that keep it from being tried (mana-v1.md section 11).
+pub const PASSKEY_LIMIT: i32 = 10;
+/// Failures of a passkey count this long, and it is not looked at for so long then, in seconds.
+const PASSKEY_SECS: (f64, f64) = (60.0, 5.0 * 60.0);
 /// A try that is checked for longer than this was lost with its node, in seconds.
 const CHECKING_SECS: f64 = 60.0;
 /// A device is known for this long after the last sign-in from it.
@@ -45,6 +49,8 @@ enum Budget {
     Challenge,
     /// Of one mailed code.
     MailedCode,
+    /// Of one passkey.
+    Passkey,
     /// Of all of a person's second factors together, over all challenges (S-19).
     SecondFactor,
 }
@@ -103,6 +109,8 @@ impl From<sqlx::Error> for Refused {
 #[must_use]
 pub struct Attempt {
     budgets: Vec<(Budget, [u8; 32])>,
+    /// How long failures count, in seconds.
+    window_secs: f64,
     /// Length of the first lock and of the longest, in seconds.
     lock_secs: [f64; 2],
 }
@@ -123,6 +131,7 @@ pub struct Locked {
 pub async fn admit(app: &App, target: Target<'_>) -> Result<Attempt, Refused> {
     let attempt = Attempt {
         budgets: budgets(app, &target),
+        window_secs: WINDOW_SECS,
         lock_secs: LOCK_SECS,
     };
     attempt.taken(app).await
@@ -142,7 +151,27 @@ pub async fn admit_code(app: &App, code: Code<'_>) -> Result<Attempt, Refused> {
         .map(|(budget, of)| (budget, budget.key(app, &[of])));
     let attempt = Attempt {
         budgets: budgets.to_vec(),
+        window_secs: WINDOW_SECS,
         lock_secs: [CODE_LOCK_SECS; 2],
+    };
+    attempt.taken(app).await
+}
+
+/// The same for a passkey, by its own id. Whether somebody has such a passkey makes no difference.
+///
+/// # Errors
+/// If the budget is empty, or the try cannot be counted.
+pub async fn admit_passkey(app: &App, credential_id: &str) -> Result<Attempt, Refused> {
+    let budget = Budget::Passkey;
+    let counted = app.config.rate_limit;
+    let (window_secs, lock_secs) = PASSKEY_SECS;
+    let attempt = Attempt {
+        budgets: counted
+            .then(|| (budget, budget.key(app, &[credential_id])))
+            .into_iter()
+            .collect(),
+        window_secs,
+        lock_secs: [lock_secs; 2],
     };
     attempt.taken(app).await
 }
@@ -171,7 +200,7 @@ impl Attempt {
         )
         .bind(attempt.keys())
         .bind(attempt.limits())
-        .bind(WINDOW_SECS)
+        .bind(attempt.window_secs)
         .bind(CHECKING_SECS)
         .bind(app.clock.held_at())
         .fetch_one(&app.pool)
@@ -227,6 +256,7 @@ impl Budget {
             Self::Network => "network",
             Self::Challenge => "challenge",
             Self::MailedCode => "mailed_code",
+            Self::Passkey => "passkey",
             Self::SecondFactor => "second_factor",
         }
     }
@@ -236,6 +266,7 @@ impl Budget {
             Self::Account | Self::Device => ACCOUNT_LIMIT,
             Self::Network => NETWORK_LIMIT,
             Self::Challenge | Self::MailedCode => CODE_LIMIT,
+            Self::Passkey => PASSKEY_LIMIT,
             Self::SecondFactor => SECOND_FACTOR_LIMIT,
         }
     }
@@ -294,7 +325,7 @@ impl Attempt {
         let locked = sqlx::query_scalar("select settle_attempt($1, $2, $3, $4, $5, $6, $7, $8)")
             .bind(self.keys())
             .bind(self.limits())
-            .bind(WINDOW_SECS)
+            .bind(self.window_secs)
             .bind(self.lock_secs.as_slice())
             .bind(QUIET_SECS)
             .bind(outcome)

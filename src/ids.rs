@@ -4,7 +4,10 @@ use aggregates::ids::ID_LENGTH;
 use aggregates::{SessionId, UserId};
 use uuid::Uuid;
 
-use crate::crypto::tokens::random_token;
+use crate::crypto::tokens::{random_token, random_url_text};
+
+/// Length of an API key's id, in characters of `[A-Za-z0-9_-]` (mana-v1.md section 1.1).
+const API_KEY_ID_LENGTH: usize = 21;
 
 /// Id of a new person.
 pub fn user() -> UserId {
@@ -19,6 +22,16 @@ pub fn session() -> SessionId {
 /// Id of a new signing key.
 pub fn signing_key() -> String {
     random_token(ID_LENGTH)
+}
+
+/// Id of a new passkey.
+pub fn passkey() -> String {
+    random_token(ID_LENGTH)
+}
+
+/// Id of a new API key.
+pub fn api_key() -> String {
+    random_url_text(API_KEY_ID_LENGTH)
 }
 
 /// Id of a new event; later ones sort after earlier ones.

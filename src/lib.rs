@@ -9,6 +9,7 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 pub mod accounts;
+pub mod api_keys;
 pub mod app;
 pub mod cli;
 pub mod clock;
@@ -28,6 +29,7 @@ pub mod links;
 pub mod magic_link;
 pub mod mail;
 pub mod maintenance;
+pub mod passkeys;
 pub mod rebuild;
 pub mod second_factor;
 pub mod self_service;

@@ -245,6 +245,26 @@ async fn open(
     Ok(Some(Zeroizing::new(open)))
 }
 
+/// Uses up a token that was sent as one of `kind`, in one write: of many who send it, one is told whose it is.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn take(
+    pool: &PgPool,
+    kind: TokenKind,
+    token: &str,
+    now: DateTime<Utc>,
+) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "delete from tokens where hash = $1 and kind = $2 and expires_at > $3 returning user_id",
+    )
+    .bind(TokenHash::of(kind, token).as_bytes().as_slice())
+    .bind(kind.label())
+    .bind(now)
+    .fetch_optional(pool)
+    .await
+}
+
 /// Uses a token up by itself: whoever tried it in vain spends it, too. Says whether it was there.
 ///
 /// # Errors

@@ -13,7 +13,8 @@ use zeroize::Zeroizing;
 
 use super::reader::Reader;
 use super::{
-    HashCost, Kek, KeyBytes, Smtp, SmtpTls, VersionedSecret, host_of, origin_of, parsed, values,
+    HashCost, Kek, KeyBytes, Passkeys, Smtp, SmtpTls, VersionedSecret, host_of, origin_of, parsed,
+    values,
 };
 
 /// Signs cookies in development when nothing is set; production refuses it.
@@ -52,6 +53,7 @@ pub struct Web {
     pub trusted_origins: Vec<String>,
     pub cors_origins: Vec<String>,
     pub trusted_proxies: Vec<IpNet>,
+    pub passkeys: Passkeys,
 }
 
 impl Web {
@@ -112,6 +114,12 @@ impl Web {
             reader.list("TRUSTED_ORIGINS", default_trusted, values::origin_pattern);
         add_missing(&mut trusted_origins, &[origin_of(&base_url)]);
         let trusted_proxies = reader.list("MANA_AUTH_TRUSTED_PROXIES", Vec::new(), values::network);
+        let passkeys = read_passkeys(
+            reader,
+            &base_url,
+            cookie_domain.as_deref(),
+            &[&trusted_origins, &cors_origins],
+        );
         Web {
             host,
             port,
@@ -121,7 +129,60 @@ impl Web {
             trusted_origins,
             cors_origins,
             trusted_proxies,
+            passkeys,
         }
+    }
+}
+
+/// Passkeys: of which domain, and on which of its pages.
+fn read_passkeys(
+    reader: &mut Reader,
+    base_url: &str,
+    cookie_domain: Option<&str>,
+    known_origins: &[&Vec<String>],
+) -> Passkeys {
+    let default_id = match cookie_domain {
+        Some(domain) => domain.trim_start_matches('.').to_owned(),
+        None => host_of(base_url).to_string(),
+    };
+    let rp_id = reader.value(
+        "WEBAUTHN_RP_ID",
+        default_id,
+        |text| {
+            Ok(values::cookie_domain(text)?
+                .trim_start_matches('.')
+                .to_owned())
+        },
+        String::clone,
+    );
+    let rp_name = reader.value(
+        "WEBAUTHN_RP_NAME",
+        "Mana".to_owned(),
+        values::any,
+        String::clone,
+    );
+    // A browser uses no passkey of this domain anywhere else, and a pattern is no exact origin (S-54).
+    let is_ours = |origin: &&String| {
+        values::exact_origin(origin).is_ok_and(|exact| {
+            exact == **origin && values::is_within(&host_of(origin).to_string(), &rp_id)
+        })
+    };
+    let mut default_origins = Vec::new();
+    for origins in known_origins {
+        let ours: Vec<String> = origins.iter().filter(is_ours).cloned().collect();
+        add_missing(&mut default_origins, &ours);
+    }
+    let origins = reader.list("WEBAUTHN_ORIGIN", default_origins, values::exact_origin);
+    let user_verification = reader.choice(
+        "MANA_AUTH_PASSKEY_USER_VERIFICATION",
+        false,
+        &[("preferred", false), ("required", true)],
+    );
+    Passkeys {
+        rp_id,
+        rp_name,
+        origins,
+        user_verification,
     }
 }
 

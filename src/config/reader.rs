@@ -23,7 +23,7 @@ pub enum Kind {
 }
 
 /// Every name there is; what is not here is refused.
-pub const SETTINGS: [(&str, Kind); 51] = [
+pub const SETTINGS: [(&str, Kind); 55] = [
     ("AUTH_ERROR_SHAPE", Kind::One),
     ("BASE_URL", Kind::One),
     ("BETTER_AUTH_SECRET", Kind::Secret),
@@ -55,6 +55,7 @@ pub const SETTINGS: [(&str, Kind); 51] = [
     ("MANA_AUTH_MAGIC_LINK_SIGNUP", Kind::One),
     ("MANA_AUTH_MAIL_FROM", Kind::One),
     ("MANA_AUTH_MIGRATION_URL", Kind::Secret),
+    ("MANA_AUTH_PASSKEY_USER_VERIFICATION", Kind::One),
     ("MANA_AUTH_RATE_LIMIT", Kind::One),
     ("MANA_AUTH_REQUIRE_EMAIL_VERIFICATION", Kind::One),
     ("MANA_AUTH_SEND_ON_SIGN_IN", Kind::One),
@@ -75,6 +76,9 @@ pub const SETTINGS: [(&str, Kind); 51] = [
     ("SMTP_USER", Kind::One),
     ("SYNC_DATABASE_URL", Kind::Secret),
     ("TRUSTED_ORIGINS", Kind::List),
+    ("WEBAUTHN_ORIGIN", Kind::List),
+    ("WEBAUTHN_RP_ID", Kind::One),
+    ("WEBAUTHN_RP_NAME", Kind::One),
 ];
 
 /// Not settings of ours: they only say where the data folder is by default.

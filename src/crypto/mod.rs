@@ -11,6 +11,7 @@ pub mod key_ring;
 pub mod password;
 pub mod tokens;
 pub mod totp;
+pub mod webauthn;
 
 /// Bytes from the operating system's random generator.
 fn random_bytes<const N: usize>() -> [u8; N] {

@@ -36,6 +36,11 @@ pub fn random_url_text(len: usize) -> String {
     text
 }
 
+/// Makes `N` random bytes, as lower-case hex.
+pub fn random_hex<const N: usize>() -> String {
+    hex::encode(Zeroizing::new(super::random_bytes::<N>()).as_slice())
+}
+
 /// Makes a code of six digits, each as likely as any other.
 pub fn six_digits() -> String {
     // 4,294,000,000 is a multiple of a million: what lies above would make small codes more likely.
@@ -76,6 +81,10 @@ pub enum TokenKind {
     MailedCode,
     /// Makes a device do without a second factor.
     TrustedDevice,
+    /// Names the challenge that a new passkey has to sign.
+    PasskeyRegistration,
+    /// Names the challenge that a passkey signs to sign in.
+    PasskeySignIn,
     /// Lets a program act for a person.
     ApiKey,
     /// Confirms that an account is to be deleted.
@@ -97,6 +106,8 @@ impl TokenKind {
             Self::Challenge => "challenge",
             Self::MailedCode => "mailed-code",
             Self::TrustedDevice => "trusted-device",
+            Self::PasskeyRegistration => "passkey-registration",
+            Self::PasskeySignIn => "passkey-sign-in",
             Self::ApiKey => "api-key",
             Self::DeleteAccount => "delete-account",
             Self::RevertEmail => "revert-email",
@@ -142,13 +153,15 @@ mod tests {
 
     use super::*;
 
-    const KINDS: [TokenKind; 10] = [
+    const KINDS: [TokenKind; 12] = [
         TokenKind::Session,
         TokenKind::PasswordReset,
         TokenKind::MagicLink,
         TokenKind::Challenge,
         TokenKind::MailedCode,
         TokenKind::TrustedDevice,
+        TokenKind::PasskeyRegistration,
+        TokenKind::PasskeySignIn,
         TokenKind::ApiKey,
         TokenKind::DeleteAccount,
         TokenKind::RevertEmail,

@@ -10,7 +10,10 @@ use axum::routing::MethodRouter;
 
 use super::limits::Limit;
 use super::web::Web;
-use super::{account, auth, link_pages, magic_link, two_factor, v1_account, v1_auth};
+use super::{
+    account, api_keys, auth, link_pages, magic_link, passkeys, two_factor, v1_account, v1_auth,
+    v1_passkeys,
+};
 
 /// A route.
 pub struct Door {
@@ -34,6 +37,8 @@ pub enum Checks {
     Password,
     /// A code of a second factor: behind the guard's budgets of the challenge and of the person.
     SecondFactor,
+    /// A signature of a passkey: behind the guard's budget of that passkey.
+    Passkey,
     /// A token from a mail: behind the guard's budget of the network.
     MailedToken,
 }
@@ -65,23 +70,26 @@ impl Door {
 }
 
 /// The areas of the API: prefix and doors.
-pub fn areas() -> [(&'static str, Vec<Door>); 3] {
+pub fn areas() -> [(&'static str, Vec<Door>); 4] {
     let native = auth::doors()
         .into_iter()
         .chain(account::doors())
         .chain(two_factor::doors())
         .chain(magic_link::doors())
+        .chain(passkeys::doors())
         .collect();
     let own = v1_auth::doors()
         .into_iter()
         .chain(v1_account::doors())
         .chain(link_pages::doors())
         .chain(magic_link::page_doors())
+        .chain(v1_passkeys::doors())
         .collect();
     [
         ("/api/auth", native),
         ("/api/v1/auth", own),
         ("/api/v1/admin", v1_account::admin_doors()),
+        ("/api/v1/api-keys", api_keys::doors()),
     ]
 }
 

@@ -66,6 +66,8 @@ pub const TWO_FACTOR: [Limit; 8] = [
     limit("two-factor/verify-otp", 3, 10),
     limit("two-factor/verify-backup-code", 3, 10),
 ];
+/// `/api/v1/auth/passkeys/authenticate/options` (mana-v1.md section 11).
+pub const PASSKEY_OPTIONS: Limit = limit("passkeys/authenticate/options", 20, 60);
 /// Codes that are mailed to one person as a second factor.
 pub const CODE_MAIL: Limit = limit("code mail", 10, 3600);
 /// Mails to one person that their password is known to others.

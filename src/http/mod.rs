@@ -1,6 +1,7 @@
 //! The service over HTTP: the router, and the layers that every request passes.
 
 pub mod account;
+pub mod api_keys;
 pub mod auth;
 pub mod client;
 pub mod cookies;
@@ -13,10 +14,12 @@ pub mod limits;
 pub mod link_pages;
 pub mod magic_link;
 pub mod origin;
+pub mod passkeys;
 pub mod request;
 pub mod two_factor;
 pub mod v1_account;
 pub mod v1_auth;
+pub mod v1_passkeys;
 pub mod web;
 
 use std::sync::Arc;
@@ -38,11 +41,13 @@ pub fn router(app: Arc<App>) -> Router {
         (native, native_doors),
         (own, own_doors),
         (admin, admin_doors),
+        (keys, key_doors),
     ] = doors::areas();
     let mut router = Router::new()
         .merge(doors::router(native, native_doors))
         .merge(doors::router(own, own_doors).layer(from_fn_with_state(web.clone(), v1_auth::shape)))
         .merge(doors::router(admin, admin_doors).layer(from_fn(v1_account::guarded_shape)))
+        .merge(doors::router(keys, key_doors).layer(from_fn(v1_account::guarded_shape)))
         .fallback(not_found)
         .method_not_allowed_fallback(not_found)
         .with_state(web.clone());

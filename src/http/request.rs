@@ -216,6 +216,40 @@ impl Fields {
         }
     }
 
+    /// An object that must be there, whatever it holds.
+    pub fn record(&mut self, name: &str) -> Value {
+        match self.fields.get(name) {
+            Some(record @ Value::Object(_)) => record.clone(),
+            other => {
+                let kind = kind_of(other);
+                self.fault(
+                    name,
+                    &format!("Invalid input: expected record, received {kind}"),
+                );
+                Value::Null
+            }
+        }
+    }
+
+    /// A list of texts that may be missing: at most `max` of them, none of them empty.
+    pub fn optional_texts(&mut self, name: &str, max: usize) -> Option<Vec<String>> {
+        let given = self.fields.get(name)?;
+        let is_kept =
+            |text: &&str| !text.is_empty() && text.len() <= TEXT_MAX_CHARS && !text.contains('\0');
+        let text = |value: &Value| value.as_str().filter(is_kept).map(str::to_owned);
+        let texts: Option<Vec<String>> = given
+            .as_array()
+            .and_then(|values| values.iter().map(text).collect());
+        let texts = texts.filter(|texts| texts.len() <= max);
+        if texts.is_none() {
+            self.fault(
+                name,
+                &format!("Invalid input: expected at most {max} strings"),
+            );
+        }
+        texts
+    }
+
     /// A mail address that must be there.
     pub fn email(&mut self, name: &str) -> Option<aggregates::EmailAddress> {
         let text = self.text(name);

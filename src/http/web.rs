@@ -359,16 +359,22 @@ impl Call {
     /// # Errors
     /// If it is somebody else, or nobody.
     pub async fn required_admin(&self) -> Result<Arc<Live>, Problem> {
-        let live = match self.of_access_token().await? {
-            None => return Err(Problem::BearerMissing),
-            Some(Err(problem)) => return Err(problem),
-            Some(Ok(live)) => live,
-        };
+        let live = self.required_bearer().await?;
         if live.user.has_role(Roles::admin().as_str()) {
             Ok(live)
         } else {
             Err(Problem::AdminOnly)
         }
+    }
+
+    /// Somebody, by an access token whose session is still live (S-31).
+    ///
+    /// # Errors
+    /// If it shows nobody.
+    pub async fn required_bearer(&self) -> Result<Arc<Live>, Problem> {
+        self.of_access_token()
+            .await?
+            .ok_or(Problem::BearerMissing)?
     }
 
     /// The live session of an access token in the request, or why it is none.
