@@ -3,6 +3,7 @@
 mod account;
 mod admin_emails;
 mod auth;
+mod authenticator;
 mod bad_input;
 mod breached;
 mod change_email;

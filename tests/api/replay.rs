@@ -9,6 +9,7 @@ mod account_preparations;
 mod built;
 mod factor_preparations;
 mod matching;
+mod passkey_preparations;
 mod placeholders;
 mod player;
 mod preparations;
@@ -155,6 +156,11 @@ async fn jwt_answers_as_recorded() {
 #[tokio::test]
 async fn magic_link_answers_as_recorded() {
     replay("magic-link").await;
+}
+
+#[tokio::test]
+async fn passkey_answers_as_recorded() {
+    replay("passkey").await;
 }
 
 #[tokio::test]

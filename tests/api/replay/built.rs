@@ -3,13 +3,14 @@
 use super::transcripts::{Case, Step};
 
 /// The areas that are replayed; those of the other files are not built yet.
-pub const AREAS: [&str; 15] = [
+pub const AREAS: [&str; 16] = [
     "bearer",
     "custom-v1",
     "email-verification",
     "errors",
     "jwt",
     "magic-link",
+    "passkey",
     "password-reset",
     "rate-limit",
     "secure-cookies",
@@ -22,7 +23,7 @@ pub const AREAS: [&str; 15] = [
 ];
 
 /// The routes that exist. Within the areas above, exchanges with any other route are not built yet.
-const ROUTES: [&str; 39] = [
+const ROUTES: [&str; 46] = [
     "/api/auth/change-email",
     "/api/auth/change-password",
     "/api/auth/delete-user",
@@ -33,6 +34,13 @@ const ROUTES: [&str; 39] = [
     "/api/auth/list-sessions",
     "/api/auth/magic-link/verify",
     "/api/auth/ok",
+    "/api/auth/passkey/delete-passkey",
+    "/api/auth/passkey/generate-authenticate-options",
+    "/api/auth/passkey/generate-register-options",
+    "/api/auth/passkey/list-user-passkeys",
+    "/api/auth/passkey/update-passkey",
+    "/api/auth/passkey/verify-authentication",
+    "/api/auth/passkey/verify-registration",
     "/api/auth/request-password-reset",
     "/api/auth/reset-password",
     "/api/auth/revoke-other-sessions",

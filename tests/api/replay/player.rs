@@ -10,6 +10,7 @@ use super::matching::{Answer, Difference, compare_answer, compare_mail};
 use super::placeholders::{Captures, encode};
 use super::transcripts::{Case, Request, Step};
 use super::verdict::{Outcome, Played};
+use crate::authenticator::Authenticator;
 use crate::harness::{Mail, TestApp};
 
 /// Says what came of a step.
@@ -36,6 +37,11 @@ pub struct Player<'a> {
     pub captures: Captures,
     /// How many mails to an address the case has looked at.
     mails_seen: BTreeMap<String, usize>,
+    /// The body of the last answer.
+    pub last_body: Value,
+    /// The browser's authenticator, and what it says next.
+    pub authenticator: Option<Authenticator>,
+    pub passkey_answer: Value,
 }
 
 impl<'a> Player<'a> {
@@ -45,6 +51,9 @@ impl<'a> Player<'a> {
             app,
             captures: Captures::new(base, SECRET, app.clock.now()),
             mails_seen: BTreeMap::new(),
+            last_body: Value::Null,
+            authenticator: None,
+            passkey_answer: Value::Null,
         }
     }
 
@@ -82,7 +91,10 @@ impl<'a> Player<'a> {
             .expect("a step is an exchange, a mail or a note");
         let response = step.response.as_ref().expect("an exchange has a response");
         match self.exchange(request).await {
-            Ok(answer) => compare_answer(&mut self.captures, response, &answer),
+            Ok(answer) => {
+                self.last_body = serde_json::from_str(&answer.body).unwrap_or_default();
+                compare_answer(&mut self.captures, response, &answer)
+            }
             Err(placeholder) => vec![Difference {
                 at: "request".to_owned(),
                 expected: placeholder,
@@ -145,7 +157,10 @@ impl<'a> Player<'a> {
                 }
                 Some(form.finish())
             }
-            (None, Some(body)) => Some(self.filled(body)?.to_string()),
+            (None, Some(body)) => {
+                let body = self.with_passkey_answer(body);
+                Some(self.filled(&body)?.to_string())
+            }
             (None, None) => None,
         };
         Ok(self.send(&request.method, &path, &headers, body).await)
