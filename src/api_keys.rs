@@ -10,6 +10,7 @@ use crate::accounts::{AccountError, Caller};
 use crate::app::App;
 use crate::crypto::hex;
 use crate::crypto::tokens::random_hex;
+use crate::custody::still_there;
 use crate::ids;
 use crate::store::{Actor, StoreError};
 
@@ -141,11 +142,12 @@ pub async fn check(app: &App, key: &str) -> Result<Option<ApiKeyRow>, StoreError
 
 /// Notes when a key was used. The answer does not wait for the disk, nor depends on it.
 async fn note_use(app: &App, row: &ApiKeyRow, now: DateTime<Utc>) {
-    let noted = sqlx::query(
-        "insert into api_key_uses as u (key_id, user_id, used_at) values ($1, $2, $3)
+    let noted = sqlx::query(&format!(
+        "insert into api_key_uses as u (key_id, user_id, used_at) select $1, $2, $3 where {}
          on conflict (key_id) do update set used_at = excluded.used_at where u.used_at < excluded.used_at
          returning set_config('synchronous_commit', 'off', true)",
-    )
+        still_there("$2")
+    ))
     .bind(&row.id)
     .bind(&row.user_id)
     .bind(now)

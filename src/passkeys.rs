@@ -22,6 +22,7 @@ use crate::accounts::{AccountError, Caller, Proof};
 use crate::app::App;
 use crate::crypto::tokens::TokenKind;
 use crate::crypto::webauthn::{Asserted, Registered};
+use crate::custody::still_there;
 use crate::door_log::{self, Tried};
 use crate::guard;
 use crate::ids;
@@ -230,7 +231,7 @@ async fn check(
 ) -> Result<(UserRow, Proof), PasskeyError> {
     let (challenge, of) = ceremony::end(app, TokenKind::PasskeySignIn, ceremony).await?;
     let passkey = passkey.ok_or(PasskeyError::NotFound)?;
-    if !of.is_empty() && of != passkey.user_id {
+    if of != ceremony::WHOEVER && of != passkey.user_id {
         return Err(PasskeyError::NotVerified);
     }
     let credential = Credential::read(passkey)?;
@@ -266,11 +267,12 @@ async fn went_back(
     if shown <= registered && (shown, registered) != (0, 0) {
         return Ok(Some(registered));
     }
-    let noted = sqlx::query(
-        "insert into passkey_uses as u (passkey_id, user_id, counter, used_at) values ($1, $2, $3, $4)
+    let noted = sqlx::query(&format!(
+        "insert into passkey_uses as u (passkey_id, user_id, counter, used_at) select $1, $2, $3, $4 where {}
          on conflict (passkey_id) do update set counter = excluded.counter, used_at = excluded.used_at
          where u.counter < excluded.counter or (u.counter = 0 and excluded.counter = 0)",
-    )
+        still_there("$2")
+    ))
     .bind(&passkey.id)
     .bind(&passkey.user_id)
     .bind(i64::from(shown))

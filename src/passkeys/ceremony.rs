@@ -11,10 +11,13 @@ use crate::accounts::AccountError;
 use crate::app::App;
 use crate::crypto::tokens::{TokenKind, random_token, random_url_text};
 use crate::crypto::webauthn::{Asserted, Expected, Fault, Registered};
+use crate::effects;
 use crate::tokens::{self, NewToken};
 
 /// A ceremony has to end within this time.
 pub const CEREMONY_FOR: TimeDelta = TimeDelta::minutes(5);
+/// Whom the ceremonies of whoever comes belong to: the service itself, which has a data key like people have.
+pub(super) const WHOEVER: &str = effects::REQUESTS;
 /// Length of a ceremony's id, in characters.
 const ID_LENGTH: usize = 32;
 /// How an authenticator may be reached (WebAuthn section 5.8.4, and `cable`, as `hybrid` was called).
@@ -48,7 +51,7 @@ pub async fn begin(
     let id = random_url_text(ID_LENGTH);
     let challenge = challenge_of(app, kind, &id);
     let until = app.clock.now() + CEREMONY_FOR;
-    NewToken::of(kind, &id, user_id.unwrap_or_default(), None, until)
+    NewToken::of(kind, &id, user_id.unwrap_or(WHOEVER), None, until)
         .keep(&app.pool, app.store.custody())
         .await?;
     Ok(Ceremony { id, challenge })
@@ -58,7 +61,7 @@ fn challenge_of(app: &App, kind: TokenKind, id: &str) -> String {
     URL_SAFE_NO_PAD.encode(app.keyed_hash(&["passkey challenge", kind.label(), id]))
 }
 
-/// Uses a ceremony up: its challenge, and whom it is for; empty for whoever comes.
+/// Uses a ceremony up: its challenge, and whom it is for.
 pub(super) async fn end(
     app: &App,
     kind: TokenKind,
