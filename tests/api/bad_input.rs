@@ -28,6 +28,8 @@ pub enum Input {
     Token,
     /// A query with these fields.
     Query(&'static [Field]),
+    /// Nothing: whoever asks is given a challenge, which is written down.
+    Challenge,
     /// Nothing but, perhaps, the session of a cookie: without one these are status and code.
     Nothing(u16, &'static str),
 }
@@ -52,6 +54,8 @@ enum Kind {
     /// Kept about the person.
     Kept,
     Bool,
+    /// An object, whatever it holds.
+    Object,
     /// A place to go to.
     Redirect,
     /// A place to go to that is replaced by a safe one if it is not trusted.
@@ -176,6 +180,98 @@ pub const ROUTES: &[(&[&str], &str, Input)] = &[
     (&["POST"], "/api/auth/two-factor/verify-totp", CODE),
     (&["POST"], "/api/auth/two-factor/verify-otp", CODE),
     (&["POST"], "/api/auth/two-factor/verify-backup-code", CODE),
+    (
+        &["GET"],
+        "/api/auth/passkey/generate-register-options",
+        Input::Nothing(401, "UNAUTHORIZED"),
+    ),
+    (
+        &["POST"],
+        "/api/auth/passkey/verify-registration",
+        Input::Body(&[
+            required("response", Kind::Object),
+            optional("name", Kind::Kept),
+            optional("createSession", Kind::Bool),
+        ]),
+    ),
+    (
+        &["GET"],
+        "/api/auth/passkey/generate-authenticate-options",
+        Input::Challenge,
+    ),
+    (
+        &["POST"],
+        "/api/auth/passkey/verify-authentication",
+        Input::Body(&[required("response", Kind::Object)]),
+    ),
+    (
+        &["GET"],
+        "/api/auth/passkey/list-user-passkeys",
+        Input::Nothing(401, "UNAUTHORIZED"),
+    ),
+    (
+        &["POST"],
+        "/api/auth/passkey/update-passkey",
+        Input::Body(&[required("id", Kind::Text), required("name", Kind::Kept)]),
+    ),
+    (
+        &["POST"],
+        "/api/auth/passkey/delete-passkey",
+        Input::Body(&[required("id", Kind::Text)]),
+    ),
+    (
+        &["GET"],
+        "/api/v1/auth/passkeys/capability",
+        Input::Nothing(200, ""),
+    ),
+    (
+        &["POST"],
+        "/api/v1/auth/passkeys/register/options",
+        Input::Nothing(401, "UNAUTHORIZED"),
+    ),
+    (
+        &["POST"],
+        "/api/v1/auth/passkeys/register/verify",
+        Input::Body(&[
+            required("response", Kind::Object),
+            optional("name", Kind::Kept),
+        ]),
+    ),
+    (
+        &["POST"],
+        "/api/v1/auth/passkeys/authenticate/options",
+        Input::Challenge,
+    ),
+    (
+        &["POST"],
+        "/api/v1/auth/passkeys/authenticate/verify",
+        Input::Body(&[required("response", Kind::Object)]),
+    ),
+    (
+        &["GET"],
+        "/api/v1/auth/passkeys",
+        Input::Nothing(401, "UNAUTHORIZED"),
+    ),
+    (
+        &["PATCH", "DELETE"],
+        "/api/v1/auth/passkeys/{id}",
+        Input::Body(&[required("name", Kind::Kept)]),
+    ),
+    (
+        &["GET", "POST"],
+        "/api/v1/api-keys",
+        Input::Nothing(401, "UNAUTHORIZED"),
+    ),
+    (
+        &["DELETE"],
+        "/api/v1/api-keys/{id}",
+        Input::Nothing(401, "UNAUTHORIZED"),
+    ),
+    (
+        &["POST"],
+        "/api/v1/api-keys/validate",
+        Input::Body(&[required("apiKey", Kind::Text)]),
+    ),
     (&["POST"], "/api/auth/sign-out", Input::IgnoredJson),
     (
         &["GET", "POST"],
@@ -450,6 +546,7 @@ fn good(kind: Kind) -> Value {
         Kind::NewPassword | Kind::LateNewPassword | Kind::Password => json!(PASSWORD),
         Kind::Kept => json!("Nobody"),
         Kind::Bool => json!(true),
+        Kind::Object => json!({}),
         Kind::Redirect | Kind::SoftRedirect => json!("/welcome"),
         Kind::Token | Kind::TokenOfSomebody | Kind::LinkToken | Kind::PageToken | Kind::Text => {
             json!("x")
@@ -612,6 +709,9 @@ fn bad_fields(v1: bool, fields: &[Field]) -> Vec<Case> {
             json!(["a"]),
             json!({"a": "b"}),
         ] {
+            if field.kind == Kind::Object && value.is_object() {
+                continue;
+            }
             case(&format!("{value}"), value, 400, wrong_type);
         }
         if name != "locale" {
@@ -712,6 +812,7 @@ fn bad_fields(v1: bool, fields: &[Field]) -> Vec<Case> {
                 case("huge", json!(huge), 403, untrusted(v1, name));
             }
             Kind::Bool
+            | Kind::Object
             | Kind::SoftRedirect
             | Kind::Token
             | Kind::TokenOfSomebody
@@ -878,6 +979,7 @@ fn cases(path: &str, input: &Input) -> Vec<Case> {
             cases
         }
         Input::Query(fields) => bad_query(v1, fields),
+        Input::Challenge => cases(path, &Input::Nothing(200, "")),
         Input::Nothing(status, code) => [
             "",
             "?a=%ff%00",
@@ -887,6 +989,12 @@ fn cases(path: &str, input: &Input) -> Vec<Case> {
         .map(|query| Case::query(format!("query {query:?}"), query.to_owned(), *status, code))
         .into(),
     }
+}
+
+/// Takes away all that whoever asks for a challenge leaves behind.
+async fn forget_challenges(app: &TestApp) {
+    let forget = "delete from tokens where kind = 'passkey-sign-in'";
+    sqlx::query(forget).execute(&app.admin).await.unwrap();
 }
 
 async fn try_case(app: &TestApp, method: &str, path: &str, case: &Case) -> Answer {
@@ -967,6 +1075,9 @@ async fn bad_input_gets_the_documented_answer_and_changes_nothing() {
                 case.what,
                 answer.text
             );
+        }
+        if matches!(input, Input::Challenge) {
+            forget_challenges(&app).await;
         }
         assert_eq!(state().await, before, "{path} changed something");
     }
@@ -1168,6 +1279,7 @@ async fn absurd_headers_get_an_answer_below_500_and_change_nothing() {
         });
         assert_eq!(answer(many).await.status, 431, "{path}");
     }
+    forget_challenges(&app).await;
     assert_eq!(app.state().await, before);
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use chrono::TimeDelta;
-use mana_auth::guard::{ACCOUNT_LIMIT, NETWORK_LIMIT};
+use mana_auth::guard::{ACCOUNT_LIMIT, NETWORK_LIMIT, PASSKEY_LIMIT};
 use mana_auth::http::doors::{Checks, areas};
 use reqwest::RequestBuilder;
 use serde_json::json;
@@ -68,7 +68,27 @@ const fn two_factor(
 }
 
 /// One for each door that checks something.
-pub const RECIPES: [Recipe; 21] = [
+pub const RECIPES: [Recipe; 23] = [
+    Recipe {
+        method: "POST",
+        path: "/api/auth/passkey/verify-authentication",
+        checks: Checks::Passkey,
+        send: |app, _, _, secret| {
+            let request = app.request("POST", "/api/auth/passkey/verify-authentication");
+            request.json(&json!({"response": {"id": secret}}))
+        },
+        wrong: (400, "CHALLENGE_NOT_FOUND"),
+    },
+    Recipe {
+        method: "POST",
+        path: "/api/v1/auth/passkeys/authenticate/verify",
+        checks: Checks::Passkey,
+        send: |app, _, _, secret| {
+            let request = app.request("POST", "/api/v1/auth/passkeys/authenticate/verify");
+            request.json(&json!({"id": secret}))
+        },
+        wrong: (401, "PASSKEY_VERIFICATION_FAILED"),
+    },
     two_factor("/api/auth/two-factor/enable", |app, _, session, secret| {
         with_password(app, "enable", session, secret)
     }),
@@ -316,6 +336,33 @@ async fn every_door_that_checks_a_password_is_behind_the_budget_of_the_account_s
             assert_eq!(locked.refusal(), wanted, "{}", recipe.path);
         }
         app.clock.advance(A_MINUTE);
+    }
+}
+
+/// S-10: ten wrong answers with one passkey in a minute, from wherever, and it is not looked at for five minutes.
+#[tokio::test]
+async fn every_door_that_checks_a_passkey_is_behind_the_budget_of_the_passkey_s10() {
+    let app = TestApp::start(&LIMITED).await;
+    let session = app.signed_in("ada").await;
+    let mut from = (0..).map(address);
+    let recipes = RECIPES
+        .iter()
+        .filter(|recipe| recipe.checks == Checks::Passkey);
+    for recipe in recipes {
+        let mut attempt = async |id: &str| {
+            let from = from.next().unwrap();
+            recipe.attempt(&app, "ada", &session, id, &from).await
+        };
+        for _ in 0..PASSKEY_LIMIT {
+            recipe.assert_wrong(&attempt("some-passkey").await);
+        }
+        let refused = attempt("some-passkey").await;
+        assert_eq!(refused.status, 429, "{}: {}", recipe.path, refused.text);
+        assert_eq!(refused.header("retry-after"), "300");
+        recipe.assert_wrong(&attempt("another-passkey").await);
+        app.clock.advance(TimeDelta::minutes(5));
+        recipe.assert_wrong(&attempt("some-passkey").await);
+        app.clock.advance(TimeDelta::minutes(5));
     }
 }
 
