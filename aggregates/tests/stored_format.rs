@@ -200,7 +200,7 @@ fn every_reason_has_a_golden_file_in_each_event_that_has_one() {
         }),
     );
     check_variants(
-        variants!(ErasureReason: OwnRequest),
+        variants!(ErasureReason: OwnRequest, AdminRequest),
         events(&users).filter_map(|event| match event {
             UserEvent::ErasureRequested { reason, .. } => Some(reason),
             _ => None,

@@ -33,6 +33,8 @@ impl PasswordCause {
 pub enum ErasureReason {
     /// The person wanted it.
     OwnRequest,
+    /// An admin removed them.
+    AdminRequest,
 }
 
 impl ErasureReason {
@@ -40,6 +42,7 @@ impl ErasureReason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::OwnRequest => "own_request",
+            Self::AdminRequest => "admin_request",
         }
     }
 }

@@ -9,6 +9,8 @@ use crate::{EmailAddress, Roles, SessionId, Tier, UserId};
 /// A request to change a user. Secrets travel beside a command, into custody, never inside it.
 #[derive(Clone)]
 pub enum UserCommand {
+    /// Several changes at once, each decided as if those before it had happened: all of them, or none.
+    All(Vec<UserCommand>),
     /// Make an account. A password's hash goes into custody in the same transaction.
     Register {
         /// Whose account this becomes.

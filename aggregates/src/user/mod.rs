@@ -96,6 +96,7 @@ impl User {
     /// The reason, if the command is refused. A request that is already true yields no events.
     pub fn decide(&self, command: UserCommand) -> Result<Vec<UserEvent>, UserError> {
         match command {
+            UserCommand::All(commands) => self.decide_all(commands),
             UserCommand::Register {
                 id,
                 email,
@@ -289,6 +290,19 @@ impl User {
             }
             UserCommand::RevokeApiKey { key_id, at } => self.account()?.revoke_api_key(&key_id, at),
         }
+    }
+
+    fn decide_all(&self, commands: Vec<UserCommand>) -> Result<Vec<UserEvent>, UserError> {
+        let mut later = self.clone();
+        let mut all = Vec::new();
+        for command in commands {
+            let events = later.decide(command)?;
+            for event in &events {
+                later.apply(event.clone());
+            }
+            all.extend(events);
+        }
+        Ok(all)
     }
 
     /// Whether codes of an authenticator app are a second factor.

@@ -184,5 +184,12 @@ fn doors() -> Vec<(&'static str, UserEvent)> {
                 at: at(36),
             },
         ),
+        (
+            ".admin_request",
+            UserEvent::ErasureRequested {
+                reason: ErasureReason::AdminRequest,
+                at: at(36),
+            },
+        ),
     ]
 }

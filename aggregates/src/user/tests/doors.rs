@@ -147,3 +147,55 @@ fn closing_releases_everything_and_the_rest_nothing() {
         assert_claims(&event, &[]);
     }
 }
+
+#[test]
+fn several_changes_are_decided_one_upon_the_other() {
+    let to = email("king@example.com");
+    let asked = UserCommand::RequestEmailChange {
+        to: to.clone(),
+        at: at(),
+    };
+    let proven = UserCommand::ChangeEmail {
+        to: to.clone(),
+        keep: None,
+        at: at(),
+    };
+    let verified = UserCommand::VerifyEmail {
+        email: to.clone(),
+        at: at(),
+    };
+    user()
+        .given(vec![registered()])
+        .when(UserCommand::All(vec![asked, proven, verified]))
+        .then_expect_events(vec![
+            UserEvent::EmailChangeRequested {
+                to: Personal::about("u1", to.clone()),
+                at: at(),
+            },
+            UserEvent::EmailChanged {
+                from: Personal::about("u1", email("ada@example.com")),
+                to: Personal::about("u1", to),
+                at: at(),
+            },
+            others_ended(None, EndReason::EmailChanged),
+            UserEvent::EmailVerified { at: at() },
+        ]);
+}
+
+#[test]
+fn of_several_changes_none_happens_if_one_is_refused() {
+    let renamed = UserCommand::ChangeProfile {
+        name: Some("King".into()),
+        image: None,
+        locale: None,
+        at: at(),
+    };
+    let proven = UserCommand::VerifyEmail {
+        email: email("king@example.com"),
+        at: at(),
+    };
+    user()
+        .given(vec![registered()])
+        .when(UserCommand::All(vec![renamed, proven]))
+        .then_expect_error(UserError::OtherEmail);
+}
