@@ -1,5 +1,7 @@
 //! `users`: what sign-in, the session answer and the admin list know of a person.
 
+pub mod listing;
+
 use aggregates::user::{Change, UserEvent};
 use aggregates::{Personal, Roles};
 use chrono::{DateTime, Utc};
