@@ -3,7 +3,7 @@
 
 use aggregates::session::{EndReason, Session, SessionCommand, SessionError, SignInMethod};
 use aggregates::user::{User, UserCommand, UserError};
-use aggregates::{ClaimScope, EmailAddress, Roles, UserId};
+use aggregates::{ClaimScope, EmailAddress, Roles, Tier, UserId};
 use chrono::TimeDelta;
 use projections::sessions::SessionRow;
 use projections::users::UserRow;
@@ -29,6 +29,8 @@ pub const SESSION_DAYS: i64 = 7;
 const BRIEF_SESSION_DAYS: i64 = 1;
 /// A remembered session is extended when it was last extended longer ago than this.
 const EXTEND_AFTER_DAYS: i64 = 1;
+/// A session in which an admin acts as somebody lasts this long (S-66).
+const IMPERSONATION: TimeDelta = TimeDelta::hours(1);
 /// Session tokens have this many characters of `[A-Za-z0-9]`.
 pub const TOKEN_LENGTH: usize = 32;
 
@@ -77,6 +79,9 @@ pub enum AccountError {
     /// The token is not good: unknown, used, withdrawn or out of date.
     #[error("the token is not good")]
     InvalidToken,
+    /// The service would have no admin any more.
+    #[error("the last admin stays")]
+    LastAdmin,
     /// The account does not allow it, for a reason that the door has words of its own for.
     #[error(transparent)]
     Refused(UserError),
@@ -113,6 +118,7 @@ impl From<StoreError> for AccountError {
             }
             StoreError::TokenUsed => Self::InvalidToken,
             StoreError::NoDataKey => Self::NoAccount,
+            StoreError::LastAdmin => Self::LastAdmin,
             error => Self::Store(error),
         }
     }
@@ -182,6 +188,15 @@ pub struct NewAccount {
     pub locale: Option<String>,
 }
 
+/// What somebody may do and see from the start.
+#[derive(Default)]
+pub struct Standing {
+    /// What they may do; by default what their address is configured for.
+    pub role: Option<Roles>,
+    /// How early they see new things.
+    pub tier: Tier,
+}
+
 /// What follows a registration.
 pub struct Verification<'a> {
     /// Where the verification link leads afterwards; `None` sends no mail.
@@ -216,6 +231,20 @@ pub async fn register(
     context: Context,
     verification: Verification<'_>,
 ) -> Result<UserRow, AccountError> {
+    register_as(app, account, Standing::default(), context, verification).await
+}
+
+/// The same, for somebody whom an admin gives a standing of their own.
+///
+/// # Errors
+/// If the address is taken, or nothing could be written.
+pub async fn register_as(
+    app: &App,
+    account: NewAccount,
+    standing: Standing,
+    context: Context,
+    verification: Verification<'_>,
+) -> Result<UserRow, AccountError> {
     let NewAccount {
         email,
         name,
@@ -231,11 +260,12 @@ pub async fn register(
     let id = ids::user();
     let now = app.clock.now();
     let counts = email_verified || !app.config.require_email_verification;
-    let role = if counts && is_configured_admin(app, email.as_str()) {
-        Roles::admin()
-    } else {
-        Roles::user()
+    let role = match standing.role {
+        Some(role) => role,
+        None if counts && is_configured_admin(app, email.as_str()) => Roles::admin(),
+        None => Roles::user(),
     };
+    let tier = standing.tier;
     let row = UserRow {
         id: id.to_string(),
         email: email.as_str().to_owned(),
@@ -244,7 +274,7 @@ pub async fn register(
         image: image.clone(),
         locale: locale.clone(),
         role: role.as_str().to_owned(),
-        tier: aggregates::Tier::default().as_str().to_owned(),
+        tier: tier.as_str().to_owned(),
         banned: false,
         ban_reason: None,
         ban_expires: None,
@@ -286,6 +316,7 @@ pub async fn register(
         email_verified,
         at: now,
     };
+    let command = UserCommand::All(vec![command, UserCommand::ChangeTier { tier, at: now }]);
     app.store.run::<User>(id.as_str(), command, context).await?;
     Ok(row)
 }
@@ -381,10 +412,17 @@ pub async fn start_session(
     caller: &Caller,
 ) -> Result<Started, AccountError> {
     let now = app.clock.now();
-    let days = if remembered {
-        SESSION_DAYS
-    } else {
-        BRIEF_SESSION_DAYS
+    let lifetime = match (&proof.impersonated_by, remembered) {
+        (Some(_), _) => IMPERSONATION,
+        (None, true) => TimeDelta::days(SESSION_DAYS),
+        (None, false) => TimeDelta::days(BRIEF_SESSION_DAYS),
+    };
+    let actor = match &proof.impersonated_by {
+        None => Actor::User(user.id.clone()),
+        Some(admin) => Actor::Impersonation {
+            admin: admin.to_string(),
+            person: user.id.clone(),
+        },
     };
     let token = random_token(TOKEN_LENGTH);
     let id = ids::session();
@@ -397,7 +435,7 @@ pub async fn start_session(
         user_agent: caller.client.user_agent.clone(),
         created_at: now,
         updated_at: now,
-        expires_at: now + TimeDelta::days(days),
+        expires_at: now + lifetime,
         active_organization_id: None,
         active_team_id: None,
         impersonated_by: proof.impersonated_by.as_ref().map(ToString::to_string),
@@ -415,7 +453,7 @@ pub async fn start_session(
         at: now,
     };
     let mut context = caller
-        .context(Actor::User(user.id.clone()))
+        .context(actor)
         .in_session(id.as_str())
         .on_new_stream();
     if let Some(token) = proof.token {

@@ -40,7 +40,8 @@ const FAREWELL_HOURS: i32 = 72;
 /// Closes an account and destroys what is personal. Says whether it was open until now.
 ///
 /// # Errors
-/// When something could not be written. An account that was closed by then stays closed, and the rest follows.
+/// `LastAdmin` if the service would have no admin any more; else when something could not be written. An account that
+/// was closed by then stays closed, and the rest follows.
 pub async fn erase(
     app: &App,
     user: &UserRow,
@@ -52,6 +53,7 @@ pub async fn erase(
     let mail = mail_to(MailKind::AccountDeleted, user);
     let context = context
         .with_new_data_key(&subject, key)
+        .unless_last_admin(&user.id)
         .then(effects::mail(&subject, &mail));
     let at = app.clock.now();
     let command = UserCommand::RequestErasure { reason, at };

@@ -9,6 +9,7 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 pub mod accounts;
+pub mod admin;
 pub mod api_keys;
 pub mod app;
 pub mod cli;

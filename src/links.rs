@@ -240,6 +240,26 @@ pub fn tell_of_new_password(app: &App, user: &UserRow, context: Context) -> Cont
         .then(effects::mail(&user.id, &mail))
 }
 
+/// Adds what goes with another address that an admin gives: links to choose a password are worth nothing any more, and
+/// the old address is told. One that nobody has proven is not: it may be a stranger's, who would get the way back.
+pub fn with_new_address(
+    app: &App,
+    user: &UserRow,
+    to: &EmailAddress,
+    at: DateTime<Utc>,
+    context: Context,
+) -> Context {
+    let context = context.with_token(TokenChange::Withdraw {
+        user_id: user.id.clone(),
+        kind: TokenKind::PasswordReset,
+    });
+    if user.email_verified {
+        tell_of_new_address(app, user, to, at, context)
+    } else {
+        context
+    }
+}
+
 /// Adds the mail to the old address, with the way back, to the command that changes the address.
 fn tell_of_new_address(
     app: &App,

@@ -13,6 +13,7 @@ use crate::custody::{ONLY, Seen, kind};
 use crate::effects;
 use crate::guard::{self, Attempt, Target};
 use crate::links::{self, FormerEmail};
+use crate::sessions::Live;
 use crate::store::{Actor, Context};
 use crate::tokens::{self, Found, TokenChange};
 
@@ -108,10 +109,23 @@ pub async fn reset_password(
     password: Password,
     caller: &Caller,
 ) -> Result<(), AccountError> {
-    let hash = app.passwords.hash(password).await?;
     // Before the token is used up: what fails afterwards could not be tried again.
     guard::clear(app, user).await?;
     let context = context(caller, user).with_token(found.used(app.clock.now()));
+    set_forgotten_password(app, user, password, context).await
+}
+
+/// Sets a new password for somebody who shows none. All sessions end, and pending links.
+///
+/// # Errors
+/// When it cannot be written.
+pub async fn set_forgotten_password(
+    app: &App,
+    user: &UserRow,
+    password: Password,
+    context: Context,
+) -> Result<(), AccountError> {
+    let hash = app.passwords.hash(password).await?;
     set_password(app, user, &hash, PasswordCause::Reset, None, context).await
 }
 
@@ -248,19 +262,20 @@ pub struct ProfileChange {
 /// When it cannot be written.
 pub async fn change_profile(
     app: &App,
-    user: &UserRow,
+    live: &Live,
     change: ProfileChange,
     caller: &Caller,
 ) -> Result<UserRow, AccountError> {
+    let user_id = &live.user.id;
     let command = UserCommand::ChangeProfile {
         name: change.name,
         image: change.image,
         locale: change.locale,
         at: app.clock.now(),
     };
-    let context = context(caller, user);
-    app.store.run::<User>(&user.id, command, context).await?;
-    projections::users::find(&app.pool, &user.id)
+    let context = caller.context_about(live.actor(), user_id);
+    app.store.run::<User>(user_id, command, context).await?;
+    projections::users::find(&app.pool, user_id)
         .await?
         .ok_or(AccountError::NoAccount)
 }

@@ -178,7 +178,8 @@ pub enum Key<'a> {
     Id(&'a str),
 }
 
-/// A session and its person, expired or not.
+/// A session and its person, expired or not. Where an admin acts as the person, only for as long as that holds what it
+/// takes: they are an admin, not banned and signed in themselves, and the person is no admin (S-66).
 ///
 /// # Errors
 /// When the database does not answer.
@@ -198,7 +199,14 @@ pub async fn with_user(
                 u.banned, u.ban_reason, u.ban_expires, u.two_factor_enabled,
                 u.created_at as user_created_at, u.updated_at as user_updated_at
          from read.sessions s join read.users u on u.id = s.user_id
-         where s.{column} = $1",
+         where s.{column} = $1
+           and (s.impersonated_by is null
+                or 'admin' <> all (string_to_array(u.role, ','))
+                   and exists (select from read.users a
+                               where a.id = s.impersonated_by
+                                 and 'admin' = any (string_to_array(a.role, ',')) and not a.banned)
+                   and exists (select from read.sessions o
+                               where o.user_id = s.impersonated_by and o.impersonated_by is null))",
     ))
     .bind(value)
     .fetch_optional(pool)

@@ -53,11 +53,11 @@ pub fn doors() -> Vec<Door> {
     let post_door = |path, handler| Door::open(Method::POST, path, handler);
     vec![
         get_door("/list-sessions", get(list_sessions)),
-        post_door("/revoke-session", post(revoke_session)),
-        post_door("/revoke-sessions", post(revoke_sessions)),
-        post_door("/revoke-other-sessions", post(revoke_other_sessions)),
-        post_door("/update-session", post(update_session)),
-        post_door("/update-user", post(update_user)),
+        post_door("/revoke-session", post(revoke_session)).also_impersonated(),
+        post_door("/revoke-sessions", post(revoke_sessions)).also_impersonated(),
+        post_door("/revoke-other-sessions", post(revoke_other_sessions)).also_impersonated(),
+        post_door("/update-session", post(update_session)).also_impersonated(),
+        post_door("/update-user", post(update_user)).also_impersonated(),
         post_door("/change-email", post(change_email)).limited(limits::CHANGE_EMAIL),
         post_door("/change-password", post(change_password))
             .limited(limits::CHANGE_PASSWORD)
@@ -75,6 +75,7 @@ pub fn doors() -> Vec<Door> {
             .limited(limits::DELETE_ACCOUNT)
             .checking(Checks::Password),
         get_door("/delete-user/callback", get(deletion_link))
+            .never_impersonated()
             .limited(limits::TOKEN)
             .checking(Checks::MailedToken),
     ]
@@ -117,6 +118,8 @@ async fn own_sessions(app: &App, session: &Session) -> Result<Vec<SessionRow>, P
     let now = app.clock.now();
     let user_id = &session.live.user.id;
     let mut rows = projections::sessions::of_user(&app.pool, user_id, now).await?;
+    // What an admin does in somebody's place stands in their security log, not among their sessions.
+    rows.retain(|row| row.impersonated_by.is_none());
     rows.sort_by_key(|row| row.id != session.live.session.id);
     Ok(rows)
 }
@@ -139,9 +142,7 @@ async fn revoke_session(call: Call) -> Result<Response, Refusal> {
         return Ok(call.prolonged(done, &session).await);
     };
     let user_id = &session.live.user.id;
-    let context = call
-        .caller
-        .context_about(Actor::User(user_id.clone()), user_id);
+    let context = call.caller.context_about(session.live.actor(), user_id);
     accounts::end_session(app, &found.id, EndReason::Revoked, context).await?;
     Ok(if found.id == session.live.session.id {
         without_session_cookies(done, &call)
@@ -167,9 +168,7 @@ async fn end_sessions(call: &Call, keep_this: bool) -> Result<Session, Refusal> 
     call.fields(BodyTypes::Json, false)?;
     let session = call.required_session().await?;
     let user_id = &session.live.user.id;
-    let context = call
-        .caller
-        .context_about(Actor::User(user_id.clone()), user_id);
+    let context = call.caller.context_about(session.live.actor(), user_id);
     let keep = keep_this.then_some(session.live.session.id.as_str());
     self_service::end_sessions(call.app(), user_id, keep, context).await?;
     Ok(session)
@@ -201,7 +200,7 @@ async fn update_user(call: Call) -> Result<Response, Refusal> {
         }
     }
     let change = profile_change(&mut fields)?;
-    self_service::change_profile(call.app(), &session.live.user, change, &call.caller).await?;
+    self_service::change_profile(call.app(), &session.live, change, &call.caller).await?;
     call.prolong(&session).await;
     let done = Json(json!({"status": true})).into_response();
     Ok(with_session(

@@ -55,9 +55,9 @@ pub fn doors() -> Vec<Door> {
         post_door("/sign-in/email", post(sign_in))
             .limited(limits::SIGN_IN)
             .checking(Checks::Password),
-        post_door("/sign-out", post(sign_out)),
+        post_door("/sign-out", post(sign_out)).also_impersonated(),
         get_door("/get-session", get(get_session)),
-        post_door("/get-session", post(post_session)),
+        post_door("/get-session", post(post_session)).also_impersonated(),
         post_door("/send-verification-email", post(send_verification_email))
             .limited(limits::VERIFICATION_MAIL),
         get_door("/verify-email", get(verify_email)),
@@ -351,9 +351,7 @@ async fn sign_out(call: Call) -> Result<Response, Problem> {
     call.fields(BodyTypes::Json, false)?;
     if let Presented::Live(session) = call.session().await? {
         let user_id = &session.live.user.id;
-        let context = call
-            .caller
-            .context_about(Actor::User(user_id.clone()), user_id);
+        let context = call.caller.context_about(session.live.actor(), user_id);
         accounts::end_session(
             call.app(),
             &session.live.session.id,

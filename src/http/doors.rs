@@ -11,8 +11,8 @@ use axum::routing::MethodRouter;
 use super::limits::Limit;
 use super::web::Web;
 use super::{
-    account, api_keys, auth, link_pages, magic_link, passkeys, two_factor, v1_account, v1_auth,
-    v1_passkeys,
+    account, admin, api_keys, auth, link_pages, magic_link, passkeys, two_factor, v1_account,
+    v1_auth, v1_passkeys,
 };
 
 /// A route.
@@ -25,6 +25,8 @@ pub struct Door {
     pub limit: Option<Limit>,
     /// What it checks.
     pub checks: Checks,
+    /// Whether an admin who acts as somebody may use it in their session.
+    pub impersonated: bool,
     handler: MethodRouter<Arc<Web>>,
 }
 
@@ -44,9 +46,11 @@ pub enum Checks {
 }
 
 impl Door {
-    /// A route that is held by the coarse brake alone.
+    /// A route that is held by the coarse brake alone. In an impersonated session only reading is open, unless the door
+    /// says otherwise: nobody's credentials change, and nobody is exported or deleted, by whoever acts as them (S-66).
     pub fn open(method: Method, path: &'static str, handler: MethodRouter<Arc<Web>>) -> Self {
         Self {
+            impersonated: method == Method::GET,
             method,
             path,
             limit: None,
@@ -59,6 +63,22 @@ impl Door {
     pub fn limited(self, limit: Limit) -> Self {
         Self {
             limit: Some(limit),
+            ..self
+        }
+    }
+
+    /// The same, open in an impersonated session.
+    pub fn also_impersonated(self) -> Self {
+        Self {
+            impersonated: true,
+            ..self
+        }
+    }
+
+    /// The same, shut in an impersonated session.
+    pub fn never_impersonated(self) -> Self {
+        Self {
+            impersonated: false,
             ..self
         }
     }
@@ -77,6 +97,7 @@ pub fn areas() -> [(&'static str, Vec<Door>); 4] {
         .chain(two_factor::doors())
         .chain(magic_link::doors())
         .chain(passkeys::doors())
+        .chain(admin::doors())
         .collect();
     let own = v1_auth::doors()
         .into_iter()
@@ -100,11 +121,16 @@ pub fn router(prefix: &str, doors: Vec<Door>) -> Router<Arc<Web>> {
     })
 }
 
-/// How requests are counted, by method and full path.
-pub struct Limits(HashMap<String, Vec<Counted>>);
+/// What holds for requests before they reach their door, by full path.
+pub struct Limits(HashMap<String, Vec<Rules>>);
 
-/// What is counted of one method of a path.
-type Counted = (Method, &'static str, Option<Limit>);
+/// Of one method of a path.
+struct Rules {
+    method: Method,
+    path: &'static str,
+    limit: Option<Limit>,
+    impersonated: bool,
+}
 
 impl Limits {
     /// Of all doors.
@@ -113,7 +139,12 @@ impl Limits {
         for (prefix, doors) in areas() {
             for door in doors {
                 let of_path = limits.entry(format!("{prefix}{}", door.path)).or_default();
-                of_path.push((door.method, door.path, door.limit));
+                of_path.push(Rules {
+                    method: door.method,
+                    path: door.path,
+                    limit: door.limit,
+                    impersonated: door.impersonated,
+                });
             }
         }
         Self(limits)
@@ -121,16 +152,24 @@ impl Limits {
 
     /// The door's own limit, or the path that the brake counts for.
     pub fn find(&self, method: &Method, path: &str) -> Option<(&'static str, Option<Limit>)> {
+        let rules = self.of(method, path)?;
+        Some((rules.path, rules.limit))
+    }
+
+    /// Whether the door is open in an impersonated session.
+    pub fn admits_impersonation(&self, method: &Method, path: &str) -> bool {
+        self.of(method, path)
+            .is_some_and(|rules| rules.impersonated)
+    }
+
+    fn of(&self, method: &Method, path: &str) -> Option<&Rules> {
         // The router answers HEAD like GET.
         let method = if method == Method::HEAD {
             &Method::GET
         } else {
             method
         };
-        let doors = self.0.get(path)?.iter();
-        doors
-            .filter(|(of, ..)| of == method)
-            .map(|(_, path, limit)| (*path, *limit))
-            .next()
+        let mut of_path = self.0.get(path)?.iter();
+        of_path.find(|rules| rules.method == *method)
     }
 }

@@ -9,6 +9,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use super::admin::LAST_ADMIN;
 use crate::accounts::AccountError;
 use crate::config::ErrorShape;
 use crate::store::StoreError;
@@ -591,6 +592,7 @@ impl From<StoreError> for Problem {
             // Erased while the request ran: from now on there is no such account.
             StoreError::NoDataKey => P::Unauthorized,
             StoreError::TokenUsed => P::InvalidToken,
+            StoreError::LastAdmin => P::Stated(&LAST_ADMIN, None),
             // The first of two equal requests is still being carried out.
             StoreError::IdempotencyKeyUsed => P::Conflict,
             StoreError::Busy => P::Overloaded {
@@ -631,6 +633,7 @@ impl From<AccountError> for Problem {
             AccountError::NoPassword => P::NoPassword,
             AccountError::Refused(_) => P::Conflict,
             AccountError::Banned => P::Banned,
+            AccountError::LastAdmin => P::Stated(&LAST_ADMIN, None),
         }
     }
 }

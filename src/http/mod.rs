@@ -1,6 +1,7 @@
 //! The service over HTTP: the router, and the layers that every request passes.
 
 pub mod account;
+pub mod admin;
 pub mod api_keys;
 pub mod auth;
 pub mod client;

@@ -299,6 +299,88 @@ impl Fields {
         found.copied()
     }
 
+    /// A text that must be there; a number or truth value is taken for its text.
+    pub fn coerced_text(&mut self, name: &str) -> String {
+        match self.fields.get(name) {
+            Some(Value::String(text)) => text.clone(),
+            Some(value @ (Value::Number(_) | Value::Bool(_))) => value.to_string(),
+            other => {
+                let expected = if other.is_none() {
+                    "nonoptional"
+                } else {
+                    "string"
+                };
+                let kind = kind_of(other);
+                self.fault(
+                    name,
+                    &format!("Invalid input: expected {expected}, received {kind}"),
+                );
+                String::new()
+            }
+        }
+    }
+
+    /// A number that may be missing.
+    pub fn optional_number(&mut self, name: &str) -> Option<f64> {
+        let value = self.fields.get(name)?;
+        let number = value.as_f64();
+        if number.is_none() {
+            let kind = kind_of(Some(value));
+            self.fault(
+                name,
+                &format!("Invalid input: expected number, received {kind}"),
+            );
+        }
+        number
+    }
+
+    /// Something that may be missing, as `read` knows it.
+    pub fn optional<T>(&mut self, name: &str, read: impl FnOnce(&Value) -> Option<T>) -> Option<T> {
+        let read = read(self.fields.get(name)?);
+        if read.is_none() {
+            self.fault(name, "Invalid input");
+        }
+        read
+    }
+
+    /// The same, but it must be there.
+    pub fn required<T>(&mut self, name: &str, read: impl FnOnce(&Value) -> Option<T>) -> Option<T> {
+        if !self.has(name) {
+            self.fault(name, "Invalid input");
+        }
+        self.optional(name, read)
+    }
+
+    /// An object in the body, whose faults are told as those of `part`; it must be there.
+    pub fn part(&mut self, name: &str, part: &'static str) -> Fields {
+        let fields = match self.fields.get(name) {
+            Some(Value::Object(fields)) => fields.clone(),
+            other => {
+                let kind = kind_of(other);
+                self.fault(
+                    name,
+                    &format!("Invalid input: expected record, received {kind}"),
+                );
+                Map::new()
+            }
+        };
+        Fields {
+            part,
+            fields,
+            form: self.form,
+            faults: vec![],
+        }
+    }
+
+    /// The same; where there is none, it is empty.
+    pub fn optional_part(&mut self, name: &str, part: &'static str) -> Fields {
+        if !self.has(name) {
+            self.fields
+                .insert(name.to_owned(), Value::Object(Map::new()));
+        }
+        self.part(name, part)
+    }
+
     /// Adds a fault to a text that is to be kept: too long, or with a character that nobody types.
     pub fn check_kept(&mut self, name: &str) {
         let Some(Value::String(text)) = self.fields.get(name) else {
@@ -314,7 +396,8 @@ impl Fields {
         }
     }
 
-    fn fault(&mut self, name: &str, text: &str) {
+    /// Adds a fault in words of the route's own.
+    pub fn fault(&mut self, name: &str, text: &str) {
         // A body that is no object at all has one fault, not one for each field.
         if !self.faults.iter().any(|fault| fault.starts_with("[body]")) {
             self.faults.push(format!("[{}.{name}] {text}", self.part));

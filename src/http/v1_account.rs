@@ -42,7 +42,7 @@ use crate::accounts;
 use crate::links::{self, Wanted};
 use crate::mail::{Device, Locale};
 use crate::sessions::Live;
-use crate::store::{Actor, forget_written};
+use crate::store::forget_written;
 use crate::{self_service, sign_in, signups};
 
 /// Lines of the security log in one answer: by default, and at most.
@@ -55,9 +55,9 @@ pub fn doors() -> Vec<Door> {
     vec![
         get_door("/signup-status", get(signup_status)),
         get_door("/profile", get(profile)),
-        post_door("/profile", post(update_profile)),
-        post_door("/session-to-token", post(session_to_token)),
-        post_door("/refresh", post(refresh)),
+        post_door("/profile", post(update_profile)).also_impersonated(),
+        post_door("/session-to-token", post(session_to_token)).also_impersonated(),
+        post_door("/refresh", post(refresh)).also_impersonated(),
         post_door("/forgot-password", post(forgot_password)).limited(limits::RESET_MAIL),
         post_door("/reset-password", post(reset_password))
             .limited(limits::TOKEN)
@@ -73,7 +73,7 @@ pub fn doors() -> Vec<Door> {
             .checking(Checks::Password),
         get_door("/security-events", get(own_security_events)),
         get_door("/sessions", get(sessions)),
-        Door::open(Method::DELETE, "/sessions/{id}", delete(end_session)),
+        Door::open(Method::DELETE, "/sessions/{id}", delete(end_session)).also_impersonated(),
     ]
 }
 
@@ -139,8 +139,7 @@ async fn update_profile(call: Call) -> Result<Response, Problem> {
         }
     }
     let change = profile_change(&mut fields)?;
-    let user =
-        self_service::change_profile(call.app(), &person.live.user, change, &call.caller).await?;
+    let user = self_service::change_profile(call.app(), &person.live, change, &call.caller).await?;
     let body = json!({"status": true, "success": true, "user": user_json(&user)});
     Ok(Json(body).into_response())
 }
@@ -181,6 +180,7 @@ async fn refresh(call: Call) -> Result<Response, Problem> {
     let Some(live) = app.sessions.find(&token, app.clock.now()).await? else {
         return Err(Problem::InvalidRefreshToken);
     };
+    call.admit(&live)?;
     if accounts::is_due_for_extension(app, &live.session) {
         accounts::extend_session(app, &live.session, &call.caller).await?;
     }
@@ -361,7 +361,8 @@ async fn sessions(call: Call) -> Result<Response, Problem> {
     let person = call.required_person().await?;
     let app = call.app();
     let user_id = &person.live.user.id;
-    let rows = projections::sessions::of_user(&app.pool, user_id, app.clock.now()).await?;
+    let mut rows = projections::sessions::of_user(&app.pool, user_id, app.clock.now()).await?;
+    rows.retain(|row| row.impersonated_by.is_none());
     let list: Vec<Value> = rows
         .iter()
         .map(|row| own_session(row, &person.live.user, row.id == person.live.session.id))
@@ -393,9 +394,7 @@ async fn end_session(Path(id): Path<String>, call: Call) -> Result<Response, Pro
     let Some(session) = own.into_iter().find(|row| row.id == id) else {
         return Err(Problem::NotFound);
     };
-    let context = call
-        .caller
-        .context_about(Actor::User(user_id.clone()), user_id);
+    let context = call.caller.context_about(live.actor(), user_id);
     accounts::end_session(app, &session.id, EndReason::Revoked, context).await?;
     Ok(if session.id == live.session.id {
         without_session_cookies(success(), &call)

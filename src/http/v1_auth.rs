@@ -47,8 +47,8 @@ pub fn doors() -> Vec<Door> {
         post_door("/login", post(login))
             .limited(limits::SIGN_IN)
             .checking(Checks::Password),
-        post_door("/logout", post(logout)),
-        post_door("/validate", post(validate)),
+        post_door("/logout", post(logout)).also_impersonated(),
+        post_door("/validate", post(validate)).also_impersonated(),
         get_door("/session", get(session)),
         get_door("/jwks", get(jwks)),
     ]
@@ -205,24 +205,15 @@ async fn logout(call: Call) -> Result<Response, Problem> {
     let app = call.app();
     let now = app.clock.now();
     let ended = match call.session().await? {
-        Presented::Live(session) => Some((
-            session.live.session.id.clone(),
-            session.live.user.id.clone(),
-        )),
+        Presented::Live(session) => Some(session.live),
         Presented::Nothing | Presented::Over => match refresh_token(&call) {
-            Some(token) => app
-                .sessions
-                .find(&token, now)
-                .await?
-                .map(|live| (live.session.id.clone(), live.user.id.clone())),
+            Some(token) => app.sessions.find(&token, now).await?,
             None => of_bearer(&call).await?,
         },
     };
-    if let Some((session_id, user_id)) = ended {
-        let context = call
-            .caller
-            .context_about(Actor::User(user_id.clone()), &user_id);
-        accounts::end_session(app, &session_id, EndReason::SignedOut, context).await?;
+    if let Some(live) = ended {
+        let context = call.caller.context_about(live.actor(), &live.user.id);
+        accounts::end_session(app, &live.session.id, EndReason::SignedOut, context).await?;
     }
     Ok(without_session_cookies(
         Json(json!({"success": true})).into_response(),
@@ -236,22 +227,21 @@ pub fn refresh_token(call: &Call) -> Option<String> {
     body.get("refreshToken")?.as_str().map(str::to_owned)
 }
 
-/// Session and person of an access token.
-async fn of_bearer(call: &Call) -> Result<Option<(String, String)>, Problem> {
+/// The session of an access token.
+async fn of_bearer(call: &Call) -> Result<Option<Arc<Live>>, Problem> {
     let Some(token) = call.bearer_text() else {
         return Ok(None);
     };
-    let config = &call.app().config;
-    let Ok(claims) = call
-        .app()
-        .signing
-        .verify(token, &config.jwt_issuer, &config.jwt_audience)
-        .await?
-    else {
+    let app = call.app();
+    let (issuer, audience) = (&app.config.jwt_issuer, &app.config.jwt_audience);
+    let Ok(claims) = app.signing.verify(token, issuer, audience).await? else {
         return Ok(None);
     };
-    let text = |name: &str| claims.get(name).and_then(Value::as_str).map(str::to_owned);
-    Ok(text("sid").zip(text("sub")))
+    let sid = claims.get("sid").and_then(Value::as_str);
+    Ok(match sid {
+        Some(sid) => app.sessions.find_by_id(sid, app.clock.now()).await?,
+        None => None,
+    })
 }
 
 /// `POST /validate`: whether an access token is good. Says nothing about the session behind it.

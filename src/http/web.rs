@@ -19,7 +19,7 @@ use serde_json::Value;
 use super::client::{self, RequestId};
 use super::cookies::Cookies;
 use super::doors::Limits;
-use super::error::Problem;
+use super::error::{Problem, Stated};
 use super::limits::Brakes;
 use super::origin::Trusted;
 use super::request::{BodyTypes, Fields, read_body};
@@ -27,7 +27,6 @@ use crate::accounts::{self, Caller};
 use crate::app::App;
 use crate::crypto::jwt::JwtError;
 use crate::sessions::Live;
-use crate::store::Actor;
 use crate::store::idempotency::{Fingerprint, Known, Outcome};
 
 /// Fields of a body that say where a request may lead.
@@ -37,6 +36,12 @@ const REDIRECT_FIELDS: [&str; 4] = [
     "errorCallbackURL",
     "newUserCallbackURL",
 ];
+
+static NOT_WHILE_IMPERSONATING: Stated = Stated {
+    status: StatusCode::FORBIDDEN,
+    code: Some("NOT_WHILE_IMPERSONATING"),
+    message: "You cannot do this while you impersonate somebody",
+};
 
 /// A session is fresh for this long after its beginning.
 const FRESH_FOR: TimeDelta = TimeDelta::days(1);
@@ -98,6 +103,8 @@ pub struct Call {
     pub method: Method,
     /// Of the request.
     pub headers: HeaderMap,
+    /// Of the route.
+    path: Option<MatchedPath>,
     /// Behind the question mark.
     pub query: Option<String>,
     /// Of the client, if it is known.
@@ -137,6 +144,7 @@ impl FromRequest<Arc<Web>> for Call {
         Ok(Self {
             web: web.clone(),
             method,
+            path,
             headers,
             query,
             address,
@@ -287,17 +295,45 @@ impl Call {
         let Some(token) = self.token() else {
             return Ok(Presented::Nothing);
         };
-        Ok(
-            match self
-                .app()
-                .sessions
-                .find(&token, self.app().clock.now())
-                .await?
-            {
-                Some(live) => Presented::Live(Session { live, token }),
-                None => Presented::Over,
-            },
-        )
+        let now = self.app().clock.now();
+        self.presented(self.app().sessions.find(&token, now).await?, token)
+    }
+
+    /// The same, read from storage: for what an admin does (I-9).
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn stored_session(&self) -> Result<Presented, Problem> {
+        let Some(token) = self.token() else {
+            return Ok(Presented::Nothing);
+        };
+        let now = self.app().clock.now();
+        self.presented(self.app().sessions.find_stored(&token, now).await?, token)
+    }
+
+    fn presented(&self, found: Option<Arc<Live>>, token: String) -> Result<Presented, Problem> {
+        Ok(match found {
+            Some(live) => {
+                self.admit(&live)?;
+                Presented::Live(Session { live, token })
+            }
+            None => Presented::Over,
+        })
+    }
+
+    /// Lets an admin who acts as somebody through the doors that are open to them, and through no other (S-66).
+    ///
+    /// # Errors
+    /// If this one is not.
+    pub fn admit(&self, live: &Live) -> Result<(), Problem> {
+        let path = self.path.as_ref().map_or("", MatchedPath::as_str);
+        if live.session.impersonated_by.is_none()
+            || self.web.limits.admits_impersonation(&self.method, path)
+        {
+            Ok(())
+        } else {
+            Err(Problem::Stated(&NOT_WHILE_IMPERSONATING, None))
+        }
     }
 
     /// The live session behind the request, or whatever clients know when there is none.
@@ -397,6 +433,9 @@ impl Call {
             .find_by_id(text("sid"), app.clock.now())
             .await?;
         let live = live.filter(|live| live.user.id == text("sub"));
+        if let Some(live) = &live {
+            self.admit(live)?;
+        }
         Ok(Some(live.ok_or(Problem::BearerInvalid { expired: false })))
     }
 
@@ -447,13 +486,6 @@ impl Call {
         } else {
             response
         }
-    }
-
-    /// Who gives a command in this request.
-    pub fn actor(session: Option<&Session>) -> Actor {
-        session.map_or(Actor::Anonymous, |session| {
-            Actor::User(session.live.user.id.clone())
-        })
     }
 
     /// The `Idempotency-Key` of the request, if it has one, tied to route and body.

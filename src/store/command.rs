@@ -30,6 +30,13 @@ use crate::tokens::TokenChange;
 pub enum Actor {
     /// A person, by their own request.
     User(String),
+    /// An admin in the place of a person.
+    Impersonation {
+        /// The admin.
+        admin: String,
+        /// The person.
+        person: String,
+    },
     /// Somebody who is not signed in.
     Anonymous,
     /// An operator at the command line.
@@ -42,6 +49,7 @@ impl Actor {
     fn metadata(&self) -> String {
         match self {
             Self::User(id) => format!("user:{id}"),
+            Self::Impersonation { admin, person } => format!("user:{admin} as user:{person}"),
             Self::Anonymous => "anonymous".to_owned(),
             Self::Operator => "operator".to_owned(),
             Self::System => "system".to_owned(),
@@ -71,6 +79,7 @@ pub struct Context {
     pub(crate) custody: Vec<CustodyChange>,
     pub(crate) seen: Vec<Seen>,
     pub(crate) tokens: Vec<TokenChange>,
+    pub(crate) admin_leaves: Option<String>,
     pub(crate) new_keys: HashMap<String, Arc<Key32>>,
     pub(crate) effects: Vec<EffectDraft>,
     pub(crate) idempotent: Option<Idempotent>,
@@ -89,6 +98,7 @@ impl Context {
             custody: vec![],
             seen: vec![],
             tokens: vec![],
+            admin_leaves: None,
             new_keys: HashMap::new(),
             effects: vec![],
             idempotent: None,
@@ -144,6 +154,12 @@ impl Context {
     /// With a token that is made, used up or withdrawn.
     pub fn with_token(mut self, change: TokenChange) -> Self {
         self.tokens.push(change);
+        self
+    }
+
+    /// Only if the person is not the only admin: they will be none afterwards (S-65).
+    pub fn unless_last_admin(mut self, user_id: &str) -> Self {
+        self.admin_leaves = Some(user_id.to_owned());
         self
     }
 
@@ -402,6 +418,13 @@ impl<'a> CommandStore<'a> {
             // Tokens of a person are withdrawn together, so their commands take turns.
             commit.keys.push(format!("tokens {}", entry["user_id"]));
             commit.more.push((section, entry));
+        }
+        if let Some(user_id) = &self.context.admin_leaves {
+            // Two who leave in one batch would each see the other stay.
+            commit.keys.push("admins".to_owned());
+            commit
+                .more
+                .push(("admin_leaves", json!({"user_id": user_id})));
         }
         for change in &self.context.custody {
             let (section, entry) = change.entry();

@@ -66,6 +66,9 @@ pub enum StoreError {
     /// The token that the command uses up is gone: used, withdrawn or out of date.
     #[error("the token was used")]
     TokenUsed,
+    /// The service would have no admin any more.
+    #[error("the last admin stays")]
+    LastAdmin,
     /// A request with the same `Idempotency-Key` was carried out already.
     #[error("the idempotency key was used")]
     IdempotencyKeyUsed,
@@ -88,6 +91,7 @@ impl StoreError {
             "data_key" => Self::NoDataKey,
             "custody" => Self::CustodyChanged,
             "token" => Self::TokenUsed,
+            "last_admin" => Self::LastAdmin,
             "idempotency_key" => Self::IdempotencyKeyUsed,
             _ => match reason.strip_prefix("claim:") {
                 Some(scope) => Self::ClaimTaken(scope.to_owned()),

@@ -6,6 +6,7 @@
 #![cfg(test)]
 
 mod account_preparations;
+mod admin_preparations;
 mod built;
 mod factor_preparations;
 mod matching;
@@ -126,6 +127,11 @@ async fn replay(area: &str) {
         "not as recorded:\n{}",
         verdict.problems
     );
+}
+
+#[tokio::test]
+async fn admin_answers_as_recorded() {
+    replay("admin").await;
 }
 
 #[tokio::test]

@@ -146,7 +146,7 @@ impl Player<'_> {
     }
 
     /// A session token by its placeholder, and the cookie that holds it.
-    fn know(&mut self, placeholder: &str, token: &str) {
+    pub fn know(&mut self, placeholder: &str, token: &str) {
         self.captures.learn(placeholder, token);
         self.captures
             .learn(&format!("{placeholder}.<hmac-b64>"), &signed(SECRET, token));

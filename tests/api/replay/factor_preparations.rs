@@ -23,6 +23,7 @@ impl Player<'_> {
             "two-factor" => self.prepare_second_factor(case, step).await,
             "magic-link" => self.prepare_magic_link(case, step).await,
             "passkey" => self.prepare_passkey(case, step).await,
+            "admin" => self.prepare_admin(case, step).await,
             "rate-limit" if case.starts_with("two-factor") => self.digits(WRONG),
             _ => {}
         }
