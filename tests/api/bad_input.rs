@@ -72,6 +72,14 @@ enum Kind {
     LateNewPassword,
     /// A text that is looked at only for somebody who is signed in.
     Text,
+    /// The same, and numbers and truth values are taken for their texts.
+    Id,
+    /// The same, or several texts.
+    Roles,
+    /// A number that is looked at only for somebody who is signed in.
+    Number,
+    /// An object that is looked at only for somebody who is signed in.
+    Part,
 }
 
 const fn required(name: &'static str, kind: Kind) -> Field {
@@ -493,6 +501,95 @@ pub const ROUTES: &[(&[&str], &str, Input)] = &[
         "/api/v1/admin/security-events",
         Input::Nothing(401, "UNAUTHORIZED"),
     ),
+    // Who is nobody gets no body here. What is bad for an admin stands in `admin.rs`.
+    (
+        &["GET"],
+        "/api/auth/admin/list-users",
+        Input::Nothing(401, ""),
+    ),
+    (
+        &["GET"],
+        "/api/auth/admin/get-user",
+        Input::Query(&[required("id", Kind::Text)]),
+    ),
+    (
+        &["POST"],
+        "/api/auth/admin/create-user",
+        Input::Body(&[
+            required("email", Kind::Text),
+            required("name", Kind::Kept),
+            optional("password", Kind::Text),
+            optional("role", Kind::Roles),
+            optional("data", Kind::Part),
+        ]),
+    ),
+    (
+        &["POST"],
+        "/api/auth/admin/update-user",
+        Input::Body(&[required("userId", Kind::Id), required("data", Kind::Part)]),
+    ),
+    (
+        &["POST"],
+        "/api/auth/admin/remove-user",
+        Input::Body(&[required("userId", Kind::Id)]),
+    ),
+    (
+        &["POST"],
+        "/api/auth/admin/set-role",
+        Input::Body(&[required("userId", Kind::Id), required("role", Kind::Roles)]),
+    ),
+    (
+        &["POST"],
+        "/api/auth/admin/ban-user",
+        Input::Body(&[
+            required("userId", Kind::Id),
+            optional("banReason", Kind::Kept),
+            optional("banExpiresIn", Kind::Number),
+        ]),
+    ),
+    (
+        &["POST"],
+        "/api/auth/admin/unban-user",
+        Input::Body(&[required("userId", Kind::Id)]),
+    ),
+    (
+        &["POST"],
+        "/api/auth/admin/set-user-password",
+        Input::Body(&[
+            required("newPassword", Kind::Text),
+            required("userId", Kind::Id),
+        ]),
+    ),
+    (
+        &["POST"],
+        "/api/auth/admin/list-user-sessions",
+        Input::Body(&[required("userId", Kind::Id)]),
+    ),
+    (
+        &["POST"],
+        "/api/auth/admin/revoke-user-session",
+        Input::Body(&[required("sessionToken", Kind::Text)]),
+    ),
+    (
+        &["POST"],
+        "/api/auth/admin/revoke-user-sessions",
+        Input::Body(&[required("userId", Kind::Id)]),
+    ),
+    (
+        &["POST"],
+        "/api/auth/admin/impersonate-user",
+        Input::Body(&[required("userId", Kind::Id)]),
+    ),
+    (
+        &["POST"],
+        "/api/auth/admin/stop-impersonating",
+        Input::IgnoredJson,
+    ),
+    (
+        &["POST"],
+        "/api/auth/admin/has-permission",
+        Input::Body(&[required("permissions", Kind::Part)]),
+    ),
 ];
 
 const METHODS: [&str; 6] = ["GET", "POST", "PUT", "PATCH", "DELETE", "PURGE"];
@@ -548,9 +645,15 @@ fn good(kind: Kind) -> Value {
         Kind::Bool => json!(true),
         Kind::Object => json!({}),
         Kind::Redirect | Kind::SoftRedirect => json!("/welcome"),
-        Kind::Token | Kind::TokenOfSomebody | Kind::LinkToken | Kind::PageToken | Kind::Text => {
-            json!("x")
-        }
+        Kind::Token
+        | Kind::TokenOfSomebody
+        | Kind::LinkToken
+        | Kind::PageToken
+        | Kind::Text
+        | Kind::Id
+        | Kind::Roles => json!("x"),
+        Kind::Number => json!(1),
+        Kind::Part => json!({}),
     }
 }
 
@@ -712,13 +815,22 @@ fn bad_fields(v1: bool, fields: &[Field]) -> Vec<Case> {
             if field.kind == Kind::Object && value.is_object() {
                 continue;
             }
-            case(&format!("{value}"), value, 400, wrong_type);
+            let taken = match field.kind {
+                Kind::Id | Kind::Number => value.is_number(),
+                Kind::Roles => value == json!(["a"]),
+                Kind::Part => value.is_object(),
+                _ => false,
+            };
+            let (status, code) = if taken { (401, "") } else { (400, wrong_type) };
+            case(&format!("{value}"), value, status, code);
         }
         if name != "locale" {
             case("null", Value::Null, 400, wrong_type);
         }
         if field.kind == Kind::Bool {
             case("a text", json!("true"), 400, schema);
+        } else if field.kind == Kind::Id {
+            case("a truth value", json!(true), 401, "");
         } else {
             case("a truth value", json!(true), 400, wrong_type);
         }
@@ -811,6 +923,7 @@ fn bad_fields(v1: bool, fields: &[Field]) -> Vec<Case> {
                 }
                 case("huge", json!(huge), 403, untrusted(v1, name));
             }
+            Kind::Number | Kind::Part => case("a text", json!("1"), 400, schema),
             Kind::Bool
             | Kind::Object
             | Kind::SoftRedirect
@@ -818,7 +931,9 @@ fn bad_fields(v1: bool, fields: &[Field]) -> Vec<Case> {
             | Kind::TokenOfSomebody
             | Kind::LinkToken
             | Kind::PageToken
-            | Kind::Text => {}
+            | Kind::Text
+            | Kind::Id
+            | Kind::Roles => {}
         }
         if field.required {
             let mut body = good_body(fields);
@@ -904,6 +1019,8 @@ fn bad_query(v1: bool, fields: &[Field]) -> Vec<Case> {
                     ));
                 }
             }
+            // None but that it is missing.
+            Kind::Text => {}
             _ => panic!("no bad input is known for {name} in a query"),
         }
     }

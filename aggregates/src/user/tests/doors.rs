@@ -157,6 +157,7 @@ fn several_changes_are_decided_one_upon_the_other() {
     };
     let proven = UserCommand::ChangeEmail {
         to: to.clone(),
+        needs_consent: false,
         keep: None,
         at: at(),
     };
