@@ -1,6 +1,7 @@
 //! The running service from outside, over HTTP; files are named like those of `src/http`.
 
 mod account;
+mod admin;
 mod admin_emails;
 mod auth;
 mod authenticator;
@@ -26,6 +27,7 @@ mod guard;
 mod harness;
 mod idempotency;
 mod interrupted;
+mod impersonation;
 mod layers;
 mod limits;
 mod lockout;
