@@ -178,7 +178,7 @@ pub enum Key<'a> {
     Id(&'a str),
 }
 
-/// A session and its person, expired or not. Where an admin acts as the person, only for as long as that holds what it
+/// A session and its person, expired or not; nobody who is banned has one, whatever began at the same moment. Where an admin acts as the person, only for as long as that holds what it
 /// takes: they are an admin, not banned and signed in themselves, and the person is no admin (S-66).
 ///
 /// # Errors
@@ -200,6 +200,7 @@ pub async fn with_user(
                 u.created_at as user_created_at, u.updated_at as user_updated_at
          from read.sessions s join read.users u on u.id = s.user_id
          where s.{column} = $1
+           and not u.banned
            and (s.impersonated_by is null
                 or 'admin' <> all (string_to_array(u.role, ','))
                    and exists (select from read.users a

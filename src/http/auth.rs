@@ -473,15 +473,26 @@ async fn verify_email(call: Call) -> Result<Response, Problem> {
         Followed::Before | Followed::Confirmed => Ok(answer(None)),
         // The proof signs in; who is signed in already keeps their session.
         Followed::Verified(user) => {
-            let (token, remembered) = match own(&user) {
-                Some(session) => (session.token.clone(), session.live.session.remembered),
-                None => {
-                    let proof = Proof::by(SignInMethod::EmailLink);
-                    let started = accounts::start_session(app, &user, true, proof, &call.caller);
-                    (started.await?.token, true)
-                }
+            if let Some(session) = own(&user) {
+                let (token, remembered) = (&session.token, session.live.session.remembered);
+                return Ok(with_session(answer(None), &call, token, remembered));
+            }
+            let visit = Visit {
+                proof: Proof::by(SignInMethod::EmailLink),
+                remembered: true,
+                trusted_device: None,
+                caller: &call.caller,
             };
-            Ok(with_session(answer(None), &call, &token, remembered))
+            match entry::enter(app, user, visit).await {
+                Ok(Entered::In(entered)) => {
+                    let token = &entered.started.token;
+                    Ok(with_session(answer(None), &call, token, true))
+                }
+                // The address is proven all the same; they sign in as they always do.
+                Ok(Entered::SecondFactorNeeded { .. }) => Ok(answer(None)),
+                Err(AccountError::Banned) => refuse(Problem::Banned, "BANNED_USER"),
+                Err(error) => Err(error.into()),
+            }
         }
         // A new address may belong to somebody else by mistake: nobody is signed in by it.
         Followed::Changed(user) => Ok(match own(&user) {

@@ -792,3 +792,50 @@ async fn without_the_database_every_route_says_so_s69() {
     .await;
     assert!(app.is_live(&ada.cookie).await, "nothing came of it");
 }
+
+/// A ban holds at the door of a link that proves an address and would sign in.
+#[tokio::test]
+async fn whoever_is_banned_is_not_let_in_by_a_verification_link() {
+    let app = TestApp::start(&ADMINS).await;
+    let root = app.signed_in("root").await;
+    let ada = app.signed_in("ada").await;
+    let link = app.wait_for_mail("ada@example.com", 0).await.url.unwrap();
+    app.admin_does("ban-user", &root, &json!({"userId": ada.user_id}))
+        .await;
+    let followed = app.follow(&link).await;
+    assert_eq!(followed.session_cookie(), "", "{}", followed.text);
+    let of_ada = format!("read.sessions where user_id = '{}'", ada.user_id);
+    assert_eq!(app.count(&of_ada).await, 0);
+}
+
+/// The sign-in is let in before the ban is written, and its session begins after it.
+#[tokio::test]
+async fn a_sign_in_that_is_overtaken_by_a_ban_leads_nowhere() {
+    let app = TestApp::start(&ADMINS).await;
+    let node = app.node(&ADMINS).await;
+    let root = app.signed_in("root").await;
+    let ada = app.signed_in("ada").await;
+    let held = Held::start(&app).await;
+    let banning = async {
+        let body = json!({"userId": ada.user_id});
+        node.admin_does("ban-user", &root, &body).await;
+    };
+    let signing_in = async {
+        held.waited_for_by(&app, 1).await;
+        let signing_in = app.try_sign_in("ada", PASSWORD);
+        let let_go = async {
+            held.waited_for_by(&app, 2).await;
+            held.let_go().await;
+        };
+        tokio::join!(signing_in, let_go).0
+    };
+    let ((), signed_in) = tokio::join!(banning, signing_in);
+    assert_eq!(
+        signed_in.status, 200,
+        "it was decided before: {}",
+        signed_in.text
+    );
+    for node in [&app, &node] {
+        assert!(!node.is_live(&signed_in.session_cookie()).await);
+    }
+}
