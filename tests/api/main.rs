@@ -26,8 +26,8 @@ mod guard;
 )]
 mod harness;
 mod idempotency;
-mod interrupted;
 mod impersonation;
+mod interrupted;
 mod layers;
 mod limits;
 mod lockout;
