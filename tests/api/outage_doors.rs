@@ -7,15 +7,17 @@ use std::time::{Duration, Instant};
 
 use mana_auth::http::doors::areas;
 use reqwest::RequestBuilder;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::account::{NEW, deletion_token, email_of, reset_token};
+use crate::account::{NEW, deletion_token, email_of, last_link, reset_token};
+use crate::authenticator::Authenticator;
 use crate::client::{Answer, ORIGIN, PASSWORD, Session, UNVERIFIED, answer, link_token};
 use crate::doors::address;
 use crate::harness::{TestApp, wait_until};
 use crate::limits::LIMITED;
 use crate::mailed::Kind;
 use crate::outage::{beside, give_back, take_away};
+use crate::passkeys;
 
 const BY_LINK: (&str, &str) = ("MANA_AUTH_DELETE_USER_CONFIRM", "true");
 const ADMIN: (&str, &str) = ("MANA_AUTH_ADMIN_EMAILS", "root@example.com");
@@ -33,7 +35,13 @@ struct Person {
     deletion: String,
     end_sessions: String,
     way_back: String,
-    magic_link: String,
+    magic: String,
+    /// Its id.
+    passkey: String,
+    /// A ceremony that waits for its end: its cookie, and what the browser answers.
+    ceremony: (String, Value),
+    /// Its id, and the key.
+    api_key: (String, String),
 }
 
 /// What a door does without the database.
@@ -88,28 +96,26 @@ fn name(request: RequestBuilder, _: &Person) -> RequestBuilder {
     request.json(&json!({"name": "Another name"}))
 }
 
-fn reset(request: RequestBuilder, person: &Person) -> RequestBuilder {
-    request.json(&json!({"token": person.reset, "newPassword": NEW}))
-}
-
-fn magic_link(request: RequestBuilder, person: &Person) -> RequestBuilder {
-    request.query(&[("token", &person.magic_link)])
-}
-
 fn code(request: RequestBuilder, _: &Person) -> RequestBuilder {
     request.json(&json!({"code": "000000"}))
 }
 
-const ENTRIES: [Entry; 61] = [
-    Entry("POST", "/api/auth/sign-in/magic-link", email, Closed, 200),
-    Entry(
-        "GET",
-        "/api/auth/magic-link/verify",
-        magic_link,
-        Closed,
-        200,
-    ),
-    Entry("GET", "/api/v1/auth/magic-link", magic_link, Closed, 200),
+fn passkey(request: RequestBuilder, person: &Person) -> RequestBuilder {
+    request.json(&json!({"id": person.passkey, "name": "Another name"}))
+}
+
+fn ceremony(request: RequestBuilder, person: &Person) -> RequestBuilder {
+    let (cookie, response) = &person.ceremony;
+    request
+        .header("cookie", cookie)
+        .json(&json!({"response": response}))
+}
+
+fn reset(request: RequestBuilder, person: &Person) -> RequestBuilder {
+    request.json(&json!({"token": person.reset, "newPassword": NEW}))
+}
+
+const ENTRIES: [Entry; 80] = [
     Entry("POST", "/api/auth/two-factor/enable", password, Closed, 200),
     Entry(
         "POST",
@@ -118,7 +124,6 @@ const ENTRIES: [Entry; 61] = [
         Closed,
         200,
     ),
-    // There is no second factor to speak of.
     Entry(
         "POST",
         "/api/auth/two-factor/get-totp-uri",
@@ -148,6 +153,120 @@ const ENTRIES: [Entry; 61] = [
         code,
         Closed,
         400,
+    ),
+    Entry("POST", "/api/auth/sign-in/magic-link", email, Closed, 200),
+    Entry(
+        "GET",
+        "/api/auth/magic-link/verify",
+        |request, person| request.query(&[("token", &person.magic)]),
+        Closed,
+        200,
+    ),
+    Entry(
+        "GET",
+        "/api/v1/auth/magic-link",
+        |request, _| request.query(&[("token", "x")]),
+        Closed,
+        200,
+    ),
+    nothing(
+        "GET",
+        "/api/auth/passkey/generate-register-options",
+        Closed,
+        200,
+    ),
+    Entry(
+        "POST",
+        "/api/auth/passkey/verify-registration",
+        ceremony,
+        Closed,
+        200,
+    ),
+    nothing(
+        "GET",
+        "/api/auth/passkey/generate-authenticate-options",
+        Closed,
+        200,
+    ),
+    Entry(
+        "POST",
+        "/api/auth/passkey/verify-authentication",
+        ceremony,
+        Closed,
+        200,
+    ),
+    nothing("GET", "/api/auth/passkey/list-user-passkeys", Closed, 200),
+    Entry(
+        "POST",
+        "/api/auth/passkey/update-passkey",
+        passkey,
+        Closed,
+        200,
+    ),
+    Entry(
+        "POST",
+        "/api/auth/passkey/delete-passkey",
+        passkey,
+        Closed,
+        200,
+    ),
+    nothing("GET", "/api/v1/auth/passkeys/capability", Open, 200),
+    nothing(
+        "POST",
+        "/api/v1/auth/passkeys/register/options",
+        Closed,
+        200,
+    ),
+    Entry(
+        "POST",
+        "/api/v1/auth/passkeys/register/verify",
+        ceremony,
+        Closed,
+        200,
+    ),
+    nothing(
+        "POST",
+        "/api/v1/auth/passkeys/authenticate/options",
+        Closed,
+        200,
+    ),
+    Entry(
+        "POST",
+        "/api/v1/auth/passkeys/authenticate/verify",
+        ceremony,
+        Closed,
+        200,
+    ),
+    nothing("GET", "/api/v1/auth/passkeys", Closed, 200),
+    Entry("PATCH", "/api/v1/auth/passkeys/{id}", name, Closed, 200),
+    nothing("DELETE", "/api/v1/auth/passkeys/{id}", Closed, 200),
+    Entry(
+        "GET",
+        "/api/v1/api-keys",
+        |request, person| request.bearer_auth(&person.jwt),
+        Closed,
+        200,
+    ),
+    Entry(
+        "POST",
+        "/api/v1/api-keys",
+        |request, person| name(request, person).bearer_auth(&person.jwt),
+        Closed,
+        201,
+    ),
+    Entry(
+        "DELETE",
+        "/api/v1/api-keys/{id}",
+        |request, person| request.bearer_auth(&person.jwt),
+        Closed,
+        200,
+    ),
+    Entry(
+        "POST",
+        "/api/v1/api-keys/validate",
+        |request, person| request.json(&json!({"apiKey": person.api_key.1})),
+        Closed,
+        200,
     ),
     Entry("POST", "/api/auth/sign-up/email", newcomer, Closed, 200),
     Entry("POST", "/api/auth/sign-in/email", credentials, Closed, 200),
@@ -295,7 +414,12 @@ impl Entry {
     /// The request of a person, each time from another address: requests are counted, too.
     async fn send(&self, app: &TestApp, person: &Person, number: usize) -> Answer {
         let path = self.1.replace("{token}", &person.reset);
-        let path = path.replace("{id}", &person.session_id);
+        let id = match self.1 {
+            path if path.contains("/passkeys/") => &person.passkey,
+            path if path.contains("/api-keys/") => &person.api_key.0,
+            _ => &person.session_id,
+        };
+        let path = path.replace("{id}", id);
         let request = app
             .request(self.0, &path)
             .header("cookie", &person.session.cookie)
@@ -311,7 +435,10 @@ impl Entry {
         assert_eq!(answer.header("retry-after"), "1", "{method} {path}");
         assert!(answer.cookies().is_empty(), "{method} {path}");
         let sentence = "Service temporarily unavailable";
-        let wanted = if path.starts_with("/api/v1/admin/") {
+        let wanted = if ["/api/v1/admin/", "/api/v1/api-keys"]
+            .iter()
+            .any(|guarded| path.starts_with(guarded))
+        {
             json!({"statusCode": 503, "message": sentence, "code": "SERVICE_UNAVAILABLE"})
         } else if path.starts_with("/api/v1/") {
             json!({
@@ -326,7 +453,8 @@ impl Entry {
 }
 
 /// A person with everything that any door could ask for.
-async fn person(app: &TestApp, name: &str, is_changed: bool) -> Person {
+async fn person(app: &TestApp, name: &str, method: &str, path: &str) -> Person {
+    let is_changed = (method, path) == ("POST", "/api/v1/auth/revert-email");
     let (mut session, mut way_back) = (None, String::new());
     if is_changed {
         let mailed = Kind::WayBack.mail(app, name).await;
@@ -345,26 +473,35 @@ async fn person(app: &TestApp, name: &str, is_changed: bool) -> Person {
     let proof = app.wait_for_mail(&email_of(name), 0).await.url.unwrap();
     let reset = reset_token(app, "/api/auth/request-password-reset", &email).await;
     let deletion = deletion_token(app, &session, &email).await;
+    let asked = json!({"email": email});
+    let asked = app.post("/api/auth/sign-in/magic-link", &asked).await;
+    assert_eq!(asked.status, 200, "{}", asked.text);
+    let magic = last_link(app, "magic_link", &email).await;
     let mails = app.mails();
     let mut texts = mails.iter().filter(|mail| mail.to == email);
     let text = texts.find_map(|mail| mail.text.split_once("/end-sessions?"));
     let end_sessions = text.unwrap().1.lines().next().unwrap();
     let shown = app.get_as("/api/auth/get-session", &session.cookie).await;
-    let asked = json!({"email": email});
-    let asked = app.post("/api/auth/sign-in/magic-link", &asked).await;
-    assert_eq!(asked.status, 200, "{}", asked.text);
-    wait_until("the magic link is there", async || {
-        app.mails_of("magic_link", &email).await == 1
-    })
-    .await;
-    let mails = app.mails();
-    let mut mails = mails.iter();
-    let link = mails.find(|mail| mail.kind == "magic_link" && mail.to == email);
-    let link = link.unwrap().url.as_ref().unwrap();
+    let jwt = shown.header("set-auth-jwt").to_owned();
+    let key = Authenticator::new();
+    let added = passkeys::add(app, &session, &key).await;
+    let ceremony = if path.ends_with("verify-registration") || path.ends_with("register/verify") {
+        let begun = passkeys::begin(app, "register", &session.cookie).await;
+        (begun.cookie, Authenticator::new().create(&begun.options))
+    } else {
+        let begun = passkeys::begin(app, "authenticate", "").await;
+        (begun.cookie, key.get(&begun.options))
+    };
+    let request = app.request("POST", "/api/v1/api-keys").bearer_auth(&jwt);
+    let made = answer(request.json(&json!({"name": "key"}))).await.json();
+    let text = |name: &str| made[name].as_str().unwrap().to_owned();
     Person {
-        magic_link: link_token(link).to_owned(),
         session_id: shown.json()["session"]["id"].as_str().unwrap().to_owned(),
-        jwt: shown.header("set-auth-jwt").to_owned(),
+        jwt,
+        magic: link_token(&magic).to_owned(),
+        passkey: added["id"].as_str().unwrap().to_owned(),
+        ceremony,
+        api_key: (text("id"), text("key")),
         proof: link_token(&proof).to_owned(),
         reset,
         deletion,
@@ -403,8 +540,7 @@ async fn every_door_closes_without_the_database_and_opens_again_by_itself_s17_s6
             "/api/v1/admin/security-events" => "root".to_owned(),
             _ => format!("p{number}"),
         };
-        let is_changed = (*method, *path) == ("POST", "/api/v1/auth/revert-email");
-        people.push(person(&quiet, &name, is_changed).await);
+        people.push(person(&quiet, &name, method, path).await);
     }
     // So that this node remembers keys and sessions, which must not be trusted for long.
     assert_eq!(app.get("/api/auth/jwks").await.status, 200);
