@@ -115,7 +115,78 @@ fn reset(request: RequestBuilder, person: &Person) -> RequestBuilder {
     request.json(&json!({"token": person.reset, "newPassword": NEW}))
 }
 
-const ENTRIES: [Entry; 80] = [
+fn somebody(request: RequestBuilder, _: &Person) -> RequestBuilder {
+    request.json(&json!({
+        "userId": "x", "data": {"name": "x"}, "role": "user", "sessionToken": "x", "newPassword": NEW,
+        "permissions": {"user": ["list"]},
+    }))
+}
+
+const ENTRIES: [Entry; 95] = [
+    // Nobody here is an admin, which is found out by looking.
+    Entry(
+        "GET",
+        "/api/auth/admin/list-users",
+        |request, _| request,
+        Closed,
+        403,
+    ),
+    Entry(
+        "GET",
+        "/api/auth/admin/get-user",
+        |request, _| request.query(&[("id", "x")]),
+        Closed,
+        403,
+    ),
+    Entry("POST", "/api/auth/admin/create-user", newcomer, Closed, 403),
+    Entry("POST", "/api/auth/admin/update-user", somebody, Closed, 403),
+    Entry("POST", "/api/auth/admin/set-role", somebody, Closed, 403),
+    Entry("POST", "/api/auth/admin/ban-user", somebody, Closed, 403),
+    Entry("POST", "/api/auth/admin/unban-user", somebody, Closed, 403),
+    Entry(
+        "POST",
+        "/api/auth/admin/impersonate-user",
+        somebody,
+        Closed,
+        403,
+    ),
+    nothing("POST", "/api/auth/admin/stop-impersonating", Closed, 400),
+    Entry(
+        "POST",
+        "/api/auth/admin/list-user-sessions",
+        somebody,
+        Closed,
+        403,
+    ),
+    Entry(
+        "POST",
+        "/api/auth/admin/revoke-user-session",
+        somebody,
+        Closed,
+        403,
+    ),
+    Entry(
+        "POST",
+        "/api/auth/admin/revoke-user-sessions",
+        somebody,
+        Closed,
+        403,
+    ),
+    Entry("POST", "/api/auth/admin/remove-user", somebody, Closed, 403),
+    Entry(
+        "POST",
+        "/api/auth/admin/set-user-password",
+        somebody,
+        Closed,
+        403,
+    ),
+    Entry(
+        "POST",
+        "/api/auth/admin/has-permission",
+        somebody,
+        Closed,
+        200,
+    ),
     Entry("POST", "/api/auth/two-factor/enable", password, Closed, 200),
     Entry(
         "POST",
