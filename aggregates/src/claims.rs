@@ -10,6 +10,8 @@ pub enum ClaimScope {
     Passkey,
     /// A person at another provider: see [`external_identity`].
     ExternalIdentity,
+    /// The short name of an organization in addresses.
+    Slug,
 }
 
 /// The value of a claim on a person at another provider.
@@ -27,6 +29,7 @@ impl ClaimScope {
             Self::Email => "email",
             Self::Passkey => "passkey",
             Self::ExternalIdentity => "external_identity",
+            Self::Slug => "slug",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Ids of people and sessions: one newtype each over the 32-character text that clients know.
+//! Ids of people, sessions and organizations: one newtype each over the 32-character text that clients know.
 
 use std::fmt;
 
@@ -41,4 +41,8 @@ id!(
 id!(
     /// A session: the `sid` of access tokens, not the secret token.
     SessionId
+);
+id!(
+    /// An organization.
+    OrganizationId
 );

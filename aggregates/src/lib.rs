@@ -7,6 +7,7 @@
 pub mod claims;
 pub mod ids;
 pub mod log;
+pub mod organization;
 pub mod personal;
 pub mod session;
 pub mod signing_keys;
@@ -14,7 +15,7 @@ pub mod user;
 pub mod values;
 
 pub use claims::{ClaimChange, ClaimScope};
-pub use ids::{SessionId, UserId};
+pub use ids::{OrganizationId, SessionId, UserId};
 pub use personal::Personal;
 pub use values::{EmailAddress, Roles, Tier};
 

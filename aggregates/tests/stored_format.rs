@@ -13,6 +13,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use aggregates::log::LogEvent;
+use aggregates::organization::{CloseReason, OrganizationEvent, RemovalReason};
 use aggregates::session::{EndReason, SessionEvent, SignInMethod};
 use aggregates::signing_keys::SigningKeysEvent;
 use aggregates::user::{ErasureReason, PasswordCause, SecondFactorMethod, UserEvent};
@@ -21,6 +22,7 @@ use cqrs_es::DomainEvent;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use shapes::at;
+use shapes::organization::organization_events;
 use shapes::session::session_events;
 use shapes::user::user_events;
 
@@ -119,6 +121,7 @@ fn every_stored_shape_is_written_and_read_as_ever() {
     let files = [
         check(&user_events()),
         check(&session_events()),
+        check(&organization_events()),
         check(&signing_keys_events()),
         check(&log_events()),
     ]
@@ -148,6 +151,15 @@ fn every_event_type_has_a_golden_file() {
     check_variants(
         variants!(SessionEvent: Started, Extended, OrganizationActivated, Ended),
         events(&session_events()),
+    );
+    check_variants(
+        variants!(
+            OrganizationEvent: Created, Updated, SlugChanged, MemberAdded, MemberRoleChanged, MemberRemoved,
+            InvitationSent, InvitationRenewed, InvitationAccepted, InvitationRejected, InvitationCanceled,
+            RoleCreated, RoleUpdated, RoleDeleted, TeamCreated, TeamRenamed, TeamRemoved, TeamMemberAdded,
+            TeamMemberRemoved, Closed
+        ),
+        events(&organization_events()),
     );
     check_variants(
         variants!(SigningKeysEvent: Published, Revoked),
@@ -203,6 +215,25 @@ fn every_reason_has_a_golden_file_in_each_event_that_has_one() {
         variants!(ErasureReason: OwnRequest, AdminRequest),
         events(&users).filter_map(|event| match event {
             UserEvent::ErasureRequested { reason, .. } => Some(reason),
+            _ => None,
+        }),
+    );
+}
+
+#[test]
+fn every_end_of_a_membership_and_an_organization_has_a_golden_file() {
+    let organizations = organization_events();
+    check_variants(
+        variants!(RemovalReason: Removed, Left, Erased),
+        events(&organizations).filter_map(|event| match event {
+            OrganizationEvent::MemberRemoved { reason, .. } => Some(reason),
+            _ => None,
+        }),
+    );
+    check_variants(
+        variants!(CloseReason: Deleted, Deserted),
+        events(&organizations).filter_map(|event| match event {
+            OrganizationEvent::Closed { reason, .. } => Some(reason),
             _ => None,
         }),
     );

@@ -61,7 +61,7 @@ pub enum Change {
 }
 
 impl Change {
-    pub(super) fn is_kept(&self) -> bool {
+    pub(crate) fn is_kept(&self) -> bool {
         *self == Self::Kept
     }
 }

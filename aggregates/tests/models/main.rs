@@ -6,6 +6,7 @@
 
 #![cfg(test)]
 
+mod organization;
 mod session;
 mod user;
 mod ways_in;

@@ -1,5 +1,6 @@
 //! The events that the golden files hold: one of every shape that was ever stored.
 
+pub mod organization;
 pub mod session;
 pub mod user;
 pub mod ways_in;
