@@ -72,7 +72,11 @@ fn apply(recorded: Recorded<'_>, changes: &mut Changes) {
         AnyEvent::User(UserEvent::ErasureRequested { .. }) => {
             changes.delete_owned(NAME, OWNER, recorded.stream_id, None);
         }
-        AnyEvent::Session(_) | AnyEvent::User(_) | AnyEvent::SigningKeys(_) | AnyEvent::Log(_) => {}
+        AnyEvent::Session(_)
+        | AnyEvent::User(_)
+        | AnyEvent::Organization(_)
+        | AnyEvent::SigningKeys(_)
+        | AnyEvent::Log(_) => {}
     }
 }
 

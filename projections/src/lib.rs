@@ -8,15 +8,22 @@ pub mod api_keys;
 pub mod changes;
 pub mod devices;
 pub mod erasures;
+pub mod invitations;
+pub mod members;
+pub mod organization_roles;
+pub mod organizations;
 pub mod passkeys;
 pub mod security_events;
 pub mod sessions;
 pub mod signing_keys;
+pub mod team_members;
+pub mod teams;
 pub mod users;
 
 use std::fmt;
 
 use aggregates::log::LogEvent;
+use aggregates::organization::OrganizationEvent;
 use aggregates::session::SessionEvent;
 use aggregates::signing_keys::SigningKeysEvent;
 use aggregates::user::UserEvent;
@@ -32,6 +39,8 @@ pub enum AnyEvent {
     User(UserEvent),
     /// Of a session.
     Session(SessionEvent),
+    /// Of an organization.
+    Organization(OrganizationEvent),
     /// Of the signing keys.
     SigningKeys(SigningKeysEvent),
     /// Of the log itself.
@@ -47,6 +56,12 @@ impl From<UserEvent> for AnyEvent {
 impl From<SessionEvent> for AnyEvent {
     fn from(event: SessionEvent) -> Self {
         Self::Session(event)
+    }
+}
+
+impl From<OrganizationEvent> for AnyEvent {
+    fn from(event: OrganizationEvent) -> Self {
+        Self::Organization(event)
     }
 }
 
@@ -120,6 +135,12 @@ pub const ALL: &[Projection] = &[
     accounts::PROJECTION,
     passkeys::PROJECTION,
     api_keys::PROJECTION,
+    organizations::PROJECTION,
+    members::PROJECTION,
+    invitations::PROJECTION,
+    organization_roles::PROJECTION,
+    teams::PROJECTION,
+    team_members::PROJECTION,
 ];
 
 /// Whose a row of a model is, where rows of one owner end together.

@@ -56,7 +56,7 @@ fn apply(recorded: Recorded<'_>, changes: &mut Changes) {
     match recorded.event {
         AnyEvent::User(event) => apply_user(recorded, event, changes),
         AnyEvent::Session(event) => apply_session(recorded, event, changes),
-        AnyEvent::SigningKeys(_) | AnyEvent::Log(_) => {}
+        AnyEvent::Organization(_) | AnyEvent::SigningKeys(_) | AnyEvent::Log(_) => {}
     }
 }
 

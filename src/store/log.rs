@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aggregates::log::{Log, LogEvent};
+use aggregates::organization::{Organization, OrganizationEvent};
 use aggregates::personal::MARKER;
 use aggregates::session::{Session, SessionEvent};
 use aggregates::signing_keys::{SigningKeys, SigningKeysEvent};
@@ -344,6 +345,7 @@ fn typed<'a>(
     match aggregate_type {
         User::TYPE => read::<UserEvent>(payload).map(AnyEvent::from),
         Session::TYPE => read::<SessionEvent>(payload).map(AnyEvent::from),
+        Organization::TYPE => read::<OrganizationEvent>(payload).map(AnyEvent::from),
         SigningKeys::TYPE => read::<SigningKeysEvent>(payload).map(AnyEvent::from),
         Log::TYPE => read::<LogEvent>(payload).map(AnyEvent::from),
         other => Err(format!("unknown stream type {other}")),
