@@ -105,6 +105,16 @@ pub struct Config {
     /// `MANA_AUTH_TWO_FACTOR_ALWAYS`: magic links and other providers are followed by a second factor as well; default
     /// false.
     pub two_factor_always: bool,
+    /// `MANA_AUTH_TEAMS`: organizations have teams; default false.
+    pub teams: bool,
+    /// `MANA_AUTH_DYNAMIC_ROLES`: organizations define roles of their own; default false.
+    pub dynamic_roles: bool,
+    /// `MANA_AUTH_ORG_REQUIRE_VERIFIED`: invitations are answered by verified addresses only (S-63); default as
+    /// `MANA_AUTH_REQUIRE_EMAIL_VERIFICATION`.
+    pub organizations_require_verified: bool,
+    /// `MANA_AUTH_CANCEL_ON_REINVITE`: inviting an address again takes the first invitation back instead of being
+    /// refused; default false.
+    pub cancel_on_reinvite: bool,
     /// `MAX_DAILY_SIGNUPS`: accounts that may be made in a day (UTC), 0 for any number; default 0.
     pub max_daily_signups: u32,
     /// `MANA_AUTH_ADMIN_EMAILS`: lower-case addresses whose accounts have the role admin; default none.
@@ -368,6 +378,8 @@ impl Config {
             ErrorShape::V1,
             &[("v1", ErrorShape::V1), ("v2", ErrorShape::V2)],
         );
+        let require_email_verification =
+            reader.switch("MANA_AUTH_REQUIRE_EMAIL_VERIFICATION", true);
         let config = Config {
             environment,
             host: web.host,
@@ -395,7 +407,7 @@ impl Config {
             jwt_tier,
             error_shape,
             register_enumeration_safe: reader.switch("REGISTER_ENUMERATION_SAFE", false),
-            require_email_verification: reader.switch("MANA_AUTH_REQUIRE_EMAIL_VERIFICATION", true),
+            require_email_verification,
             send_on_sign_in: reader.switch("MANA_AUTH_SEND_ON_SIGN_IN", false),
             change_email_confirm: reader.switch("MANA_AUTH_CHANGE_EMAIL_CONFIRM", true),
             delete_user_confirm: reader.switch("MANA_AUTH_DELETE_USER_CONFIRM", false),
@@ -403,6 +415,11 @@ impl Config {
             magic_link_page: reader.switch("MANA_AUTH_MAGIC_LINK_PAGE", true),
             two_factor_otp: reader.switch("MANA_AUTH_TWO_FACTOR_OTP", true),
             two_factor_always: reader.switch("MANA_AUTH_TWO_FACTOR_ALWAYS", false),
+            teams: reader.switch("MANA_AUTH_TEAMS", false),
+            dynamic_roles: reader.switch("MANA_AUTH_DYNAMIC_ROLES", false),
+            organizations_require_verified: reader
+                .switch("MANA_AUTH_ORG_REQUIRE_VERIFIED", require_email_verification),
+            cancel_on_reinvite: reader.switch("MANA_AUTH_CANCEL_ON_REINVITE", false),
             max_daily_signups: reader.number("MAX_DAILY_SIGNUPS", 0, 0..=u32::MAX),
             admin_emails: reader.list("MANA_AUTH_ADMIN_EMAILS", Vec::new(), values::email),
             smtp: groups::read_smtp(&mut reader, production),

@@ -5,8 +5,10 @@
 //!    nothing more is appended about its owner.
 //! 2. The erasure is entered in a ledger outside of the database, and synced. A database that comes back from a
 //!    backup does not know of it; the ledger does, and is replayed before the service answers.
-//! 3. Under the append lock, the person's data key and all their secrets are destroyed, and everything that is kept
-//!    about them beside the log is deleted. From then on the log holds nothing readable about them, and nobody can
+//! 3. Their memberships end. An organization that only they owned goes to another member; one that nobody is left in
+//!    is closed.
+//! 4. Under the append lock, the person's data key and all their secrets are destroyed, and so are the data keys of
+//!    invitations to their addresses; everything that is kept about them beside the log is deleted. From then on the log holds nothing readable about them, and nobody can
 //!    write anything.
 //!
 //! The last mail outlives the person's key: it is sealed under one of its own, which is destroyed when the mail is
@@ -16,9 +18,11 @@ use std::collections::HashSet;
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 
-use aggregates::user::{ErasureReason, User, UserCommand};
+use aggregates::user::{ErasureReason, User, UserCommand, UserEvent};
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
+use projections::AnyEvent;
+use projections::invitations;
 use projections::users::UserRow;
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
@@ -30,7 +34,8 @@ use crate::effects;
 use crate::ids;
 use crate::mail::MailKind;
 use crate::maintenance;
-use crate::store::{Actor, Context, Done, RunError, Store, StoreError};
+use crate::organizations;
+use crate::store::{Actor, Context, Done, RunError, Store, StoreError, log};
 
 /// Subjects of last mails begin like this.
 const FAREWELL: &str = "farewell:";
@@ -62,7 +67,7 @@ pub async fn erase(
     Ok(done.position.is_some())
 }
 
-/// Steps 2 and 3 for an account that is closed.
+/// Steps 2 to 4 for an account that is closed.
 async fn finish(app: &App, user_id: &str, at: DateTime<Utc>) -> Result<(), StoreError> {
     let entry = Entry {
         user_id: user_id.to_owned(),
@@ -71,6 +76,7 @@ async fn finish(app: &App, user_id: &str, at: DateTime<Utc>) -> Result<(), Store
     entry
         .enter(&app.config)
         .map_err(|error| StoreError::Unavailable(format!("{error:#}")))?;
+    organizations::forget_person(app, user_id).await?;
     destroy(&app.store, &app.pool, user_id).await?;
     app.store.custody().forget(user_id);
     tracing::info!(
@@ -92,13 +98,47 @@ const STORES: [(&str, &str); 8] = [
     ("claims", "owner"),
 ];
 
+/// Addresses that the person has shown to be theirs, while the log still tells. Others may belong to somebody else.
+async fn proven_addresses(
+    store: &Store,
+    pool: &PgPool,
+    user_id: &str,
+) -> Result<Vec<String>, StoreError> {
+    let rows = log::stream(pool, "user", user_id).await?;
+    let (mut proven, mut current) = (vec![], None);
+    for opened in store.open(rows).await? {
+        match opened.event {
+            AnyEvent::User(UserEvent::Registered { email, .. }) => current = Some(email),
+            AnyEvent::User(UserEvent::EmailVerified { .. }) => proven.extend(current.clone()),
+            AnyEvent::User(
+                UserEvent::EmailChanged { to, .. } | UserEvent::EmailChangeReverted { to, .. },
+            ) => {
+                current = Some(to.clone());
+                proven.push(to);
+            }
+            _ => {}
+        }
+    }
+    let proven = proven.iter().filter_map(|email| email.get());
+    Ok(proven.map(|email| email.as_str().to_owned()).collect())
+}
+
 async fn destroy(store: &Store, pool: &PgPool, user_id: &str) -> Result<(), StoreError> {
+    let addresses = proven_addresses(store, pool, user_id).await?;
     let mut tx = pool.begin().await?;
     // Nothing is appended about them meanwhile; afterwards they have no key, and nothing can be.
     sqlx::query("select pg_advisory_xact_lock(7165746300)")
         .execute(&mut *tx)
         .await?;
     store.custody().destroy_all(&mut *tx, user_id).await?;
+    for subject in invitations::subjects_of_emails(&mut *tx, &addresses).await? {
+        store.custody().destroy_all(&mut *tx, &subject).await?;
+        sqlx::query("delete from effects where subject = $1")
+            .bind(&subject)
+            .execute(&mut *tx)
+            .await?;
+    }
+    invitations::forget(&mut *tx, &addresses).await?;
     for (table, column) in STORES {
         sqlx::query(&format!("delete from {table} where {column} = $1"))
             .bind(user_id)
@@ -109,7 +149,8 @@ async fn destroy(store: &Store, pool: &PgPool, user_id: &str) -> Result<(), Stor
     Ok(())
 }
 
-/// Takes up what a crash has left: closed accounts that are not in the ledger, or still have a secret.
+/// Takes up what a crash has left: closed accounts that are not in the ledger, still have a secret, or belong to an
+/// organization.
 ///
 /// # Errors
 /// When the database does not answer or the ledger cannot be written.
@@ -123,13 +164,9 @@ pub async fn resume(app: &App) -> anyhow::Result<()> {
         .map(|entry| entry.user_id)
         .collect();
     let owners: Vec<String> = closed.iter().map(|row| row.id.clone()).collect();
-    let left: HashSet<String> = app
-        .store
-        .custody()
-        .owners_among(&owners)
-        .await?
-        .into_iter()
-        .collect();
+    let keyed = app.store.custody().owners_among(&owners).await?;
+    let members = projections::members::members_among(&app.pool, &owners).await?;
+    let left: HashSet<String> = keyed.into_iter().chain(members).collect();
     for row in closed {
         if left.contains(&row.id) || !entered.contains(&row.id) {
             finish(app, &row.id, row.requested_at).await?;

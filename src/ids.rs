@@ -1,7 +1,7 @@
-//! New ids. People, sessions and keys have 32 characters of `[A-Za-z0-9]`; events have a UUID version 7.
+//! New ids. People, sessions, organizations and keys have 32 characters of `[A-Za-z0-9]`; events have a UUID version 7.
 
 use aggregates::ids::ID_LENGTH;
-use aggregates::{SessionId, UserId};
+use aggregates::{OrganizationId, SessionId, UserId};
 use uuid::Uuid;
 
 use crate::crypto::tokens::{random_token, random_url_text};
@@ -17,6 +17,16 @@ pub fn user() -> UserId {
 /// Id of a new session.
 pub fn session() -> SessionId {
     SessionId::new(random_token(ID_LENGTH))
+}
+
+/// Id of a new organization.
+pub fn organization() -> OrganizationId {
+    OrganizationId::new(random_token(ID_LENGTH))
+}
+
+/// Id of what belongs to an organization: a membership, an invitation, a role, a team.
+pub fn part_of_organization() -> String {
+    random_token(ID_LENGTH)
 }
 
 /// Id of a new signing key.

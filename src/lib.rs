@@ -30,6 +30,7 @@ pub mod links;
 pub mod magic_link;
 pub mod mail;
 pub mod maintenance;
+pub mod organizations;
 pub mod passkeys;
 pub mod rebuild;
 pub mod second_factor;

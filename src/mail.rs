@@ -45,9 +45,21 @@ pub struct Mail {
     /// What somebody signed in with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<Device>,
+    /// Into what somebody is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invited: Option<Invited>,
     /// The code to type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
+}
+
+/// Into which organization somebody is asked, and by whom.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Invited {
+    /// The organization's name.
+    pub organization: String,
+    /// The address of whoever asks.
+    pub inviter: String,
 }
 
 impl Mail {
@@ -63,6 +75,7 @@ impl Mail {
             new_email: None,
             end_sessions_url: None,
             device: None,
+            invited: None,
             code: None,
         }
     }
@@ -102,6 +115,8 @@ pub enum MailKind {
     MagicLink,
     /// Holds the `code` that is the second factor of a sign-in.
     SignInCode,
+    /// Asks somebody into an organization; its link leads to the invitation. Carries `invited`.
+    Invitation,
     /// Tells that the account is gone. Carries no link.
     AccountDeleted,
     /// Tells after a sign-in that the password is on lists of breached ones (S-06). Carries no link.
@@ -110,7 +125,7 @@ pub enum MailKind {
 
 impl MailKind {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::VerifyEmail,
         Self::AccountExists,
         Self::ResetPassword,
@@ -121,6 +136,7 @@ impl MailKind {
         Self::DeleteAccount,
         Self::MagicLink,
         Self::SignInCode,
+        Self::Invitation,
         Self::AccountDeleted,
         Self::BreachedPassword,
     ];
@@ -138,6 +154,7 @@ impl MailKind {
             Self::DeleteAccount => "delete_account",
             Self::MagicLink => "magic_link",
             Self::SignInCode => "sign_in_code",
+            Self::Invitation => "invitation",
             Self::AccountDeleted => "account_deleted",
             Self::BreachedPassword => "breached_password",
         }
@@ -279,6 +296,10 @@ impl Mail {
             url: link("follow"),
             new_email: Some(format!("new.ada@example.org {name}")),
             end_sessions_url: link("end-sessions"),
+            invited: Some(Invited {
+                organization: name.to_owned(),
+                inviter: "bo@example.org".to_owned(),
+            }),
             device: Some(Device {
                 ip_address: "192.0.2.7".to_owned(),
                 user_agent: name.to_owned(),

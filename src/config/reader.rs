@@ -23,7 +23,7 @@ pub enum Kind {
 }
 
 /// Every name there is; what is not here is refused.
-pub const SETTINGS: [(&str, Kind); 55] = [
+pub const SETTINGS: [(&str, Kind); 59] = [
     ("AUTH_ERROR_SHAPE", Kind::One),
     ("BASE_URL", Kind::One),
     ("BETTER_AUTH_SECRET", Kind::Secret),
@@ -36,12 +36,14 @@ pub const SETTINGS: [(&str, Kind); 55] = [
     ("JWT_ISSUER", Kind::One),
     ("MANA_AUTH_ADMIN_EMAILS", Kind::List),
     ("MANA_AUTH_BREACHED_PASSWORDS", Kind::One),
+    ("MANA_AUTH_CANCEL_ON_REINVITE", Kind::One),
     ("MANA_AUTH_CHANGE_EMAIL_CONFIRM", Kind::One),
     ("MANA_AUTH_CONFIG", Kind::One),
     ("MANA_AUTH_COOKIE_PREFIX", Kind::One),
     ("MANA_AUTH_DATABASE_POOL", Kind::One),
     ("MANA_AUTH_DATA_DIR", Kind::One),
     ("MANA_AUTH_DELETE_USER_CONFIRM", Kind::One),
+    ("MANA_AUTH_DYNAMIC_ROLES", Kind::One),
     ("MANA_AUTH_HASH_ITERATIONS", Kind::One),
     ("MANA_AUTH_HASH_MEMORY_KIB", Kind::One),
     ("MANA_AUTH_HASH_PARALLELISM", Kind::One),
@@ -55,11 +57,13 @@ pub const SETTINGS: [(&str, Kind); 55] = [
     ("MANA_AUTH_MAGIC_LINK_SIGNUP", Kind::One),
     ("MANA_AUTH_MAIL_FROM", Kind::One),
     ("MANA_AUTH_MIGRATION_URL", Kind::Secret),
+    ("MANA_AUTH_ORG_REQUIRE_VERIFIED", Kind::One),
     ("MANA_AUTH_PASSKEY_USER_VERIFICATION", Kind::One),
     ("MANA_AUTH_RATE_LIMIT", Kind::One),
     ("MANA_AUTH_REQUIRE_EMAIL_VERIFICATION", Kind::One),
     ("MANA_AUTH_SEND_ON_SIGN_IN", Kind::One),
     ("MANA_AUTH_SMTP_TLS", Kind::One),
+    ("MANA_AUTH_TEAMS", Kind::One),
     ("MANA_AUTH_TRUSTED_PROXIES", Kind::List),
     ("MANA_AUTH_TWO_FACTOR_ALWAYS", Kind::One),
     ("MANA_AUTH_TWO_FACTOR_OTP", Kind::One),

@@ -11,9 +11,10 @@ use axum::routing::MethodRouter;
 use super::limits::Limit;
 use super::web::Web;
 use super::{
-    account, admin, api_keys, auth, link_pages, magic_link, passkeys, two_factor, v1_account,
-    v1_auth, v1_passkeys,
+    account, admin, api_keys, auth, link_pages, magic_link, organizations, passkeys, two_factor,
+    v1_account, v1_auth, v1_passkeys,
 };
+use crate::config::Config;
 
 /// A route.
 pub struct Door {
@@ -27,6 +28,8 @@ pub struct Door {
     pub checks: Checks,
     /// Whether an admin who acts as somebody may use it in their session.
     pub impersonated: bool,
+    /// Whether a service with this configuration has it.
+    exists: fn(&Config) -> bool,
     handler: MethodRouter<Arc<Web>>,
 }
 
@@ -55,6 +58,7 @@ impl Door {
             path,
             limit: None,
             checks: Checks::Nothing,
+            exists: |_| true,
             handler,
         }
     }
@@ -83,6 +87,11 @@ impl Door {
         }
     }
 
+    /// The same, where the configuration says so; elsewhere there is no such route.
+    pub fn only_if(self, exists: fn(&Config) -> bool) -> Self {
+        Self { exists, ..self }
+    }
+
     /// The same, checking something.
     pub fn checking(self, checks: Checks) -> Self {
         Self { checks, ..self }
@@ -98,6 +107,7 @@ pub fn areas() -> [(&'static str, Vec<Door>); 4] {
         .chain(magic_link::doors())
         .chain(passkeys::doors())
         .chain(admin::doors())
+        .chain(organizations::doors())
         .collect();
     let own = v1_auth::doors()
         .into_iter()
@@ -112,6 +122,15 @@ pub fn areas() -> [(&'static str, Vec<Door>); 4] {
         ("/api/v1/admin", v1_account::admin_doors()),
         ("/api/v1/api-keys", api_keys::doors()),
     ]
+}
+
+/// Those doors of an area that a service with this configuration has.
+pub fn existing(
+    (prefix, doors): (&'static str, Vec<Door>),
+    config: &Config,
+) -> (&'static str, Vec<Door>) {
+    let doors = doors.into_iter().filter(|door| (door.exists)(config));
+    (prefix, doors.collect())
 }
 
 /// The router of an area's doors. `Router::nest` would parse the address of every request anew.

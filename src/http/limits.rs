@@ -70,6 +70,10 @@ pub const TWO_FACTOR: [Limit; 8] = [
 pub const PASSKEY_OPTIONS: Limit = limit("passkeys/authenticate/options", 20, 60);
 /// Codes that are mailed to one person as a second factor.
 pub const CODE_MAIL: Limit = limit("code mail", 10, 3600);
+/// Asking people into organizations: each sends a mail.
+pub const INVITE: Limit = limit("invite-member", 30, 60);
+/// Invitations that are mailed to one address, whoever sends them (S-21).
+pub const INVITATION_MAIL: Limit = limit("invitation mail", 10, 24 * 3600);
 /// Mails to one person that their password is known to others.
 pub const BREACH_MAIL: Limit = limit("breach mail", 1, 24 * 3600);
 

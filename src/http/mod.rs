@@ -14,6 +14,7 @@ pub mod layers;
 pub mod limits;
 pub mod link_pages;
 pub mod magic_link;
+pub mod organizations;
 pub mod origin;
 pub mod passkeys;
 pub mod request;
@@ -43,7 +44,7 @@ pub fn router(app: Arc<App>) -> Router {
         (own, own_doors),
         (admin, admin_doors),
         (keys, key_doors),
-    ] = doors::areas();
+    ] = doors::areas().map(|area| doors::existing(area, &web.app.config));
     let mut router = Router::new()
         .merge(doors::router(native, native_doors))
         .merge(doors::router(own, own_doors).layer(from_fn_with_state(web.clone(), v1_auth::shape)))

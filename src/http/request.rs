@@ -208,6 +208,18 @@ impl Fields {
         self.has(name).then(|| self.text(name))
     }
 
+    /// A text that something is looked up by, or that is kept: neither long nor with a NUL, which the database has none of.
+    pub fn short_text(&mut self, name: &str) -> String {
+        let text = self.text(name);
+        self.check_kept(name);
+        text
+    }
+
+    /// The same for one that may be missing.
+    pub fn optional_short_text(&mut self, name: &str) -> Option<String> {
+        self.has(name).then(|| self.short_text(name))
+    }
+
     /// A text that may be missing, or `null` to take it away.
     pub fn removable_text(&mut self, name: &str) -> Option<Option<String>> {
         match self.fields.get(name) {
@@ -394,6 +406,11 @@ impl Fields {
         } else if text.contains('\0') {
             self.fault(name, "Invalid input: a NUL character is not allowed");
         }
+    }
+
+    /// Adds a fault to the body or query as a whole, in the words for one that fits no shape.
+    pub fn fits_nothing(&mut self) {
+        self.faults = vec![format!("[{}] Invalid input", self.part)];
     }
 
     /// Adds a fault in words of the route's own.

@@ -765,6 +765,7 @@ pub fn session_json<'a>(session: &'a SessionRow, token: &'a str) -> SessionJson<
         user_agent: &session.user_agent,
         user_id: &session.user_id,
         active_organization_id: session.active_organization_id.as_deref(),
+        active_team_id: session.active_team_id.as_deref(),
         impersonated_by: session.impersonated_by.as_deref(),
         id: &session.id,
     }
@@ -785,6 +786,9 @@ pub struct SessionJson<'a> {
     user_agent: &'a str,
     user_id: &'a str,
     active_organization_id: Option<&'a str>,
+    /// Only in a team: where there are none, clients know of no such field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    active_team_id: Option<&'a str>,
     impersonated_by: Option<&'a str>,
     id: &'a str,
 }

@@ -5,7 +5,7 @@
 
 use askama::Template;
 
-use super::{Device, Locale, Mail, MailError, MailKind, permanent};
+use super::{Device, Invited, Locale, Mail, MailError, MailKind, permanent};
 
 /// The content of the one `<style>` element in the HTML parts, so that a page that shows them can allow just this.
 pub const STYLE: &str = include_str!("style.css");
@@ -39,12 +39,14 @@ pub fn render(mail: &Mail) -> Result<Rendered, MailError> {
         MailKind::ChangeEmailConfirmation | MailKind::EmailChanged => mail.new_email.is_none(),
         MailKind::NewDevice => mail.device.is_none(),
         MailKind::SignInCode => mail.code.is_none(),
+        MailKind::Invitation => mail.invited.is_none(),
         _ => false,
     };
     if incomplete {
         return Err(permanent("the mail lacks what it is about"));
     }
     let (subject, button) = subject_and_button(kind, locale);
+    let invited = |of: fn(&Invited) -> &String| mail.invited.as_ref().map_or("", |i| of(i));
     let text = Text {
         kind,
         locale,
@@ -54,6 +56,8 @@ pub fn render(mail: &Mail) -> Result<Rendered, MailError> {
         new_email: one_line(mail.new_email.as_deref().unwrap_or_default(), ADDRESS_CHARS),
         device: mail.device.as_ref(),
         code: mail.code.as_deref().unwrap_or_default(),
+        organization: one_line(invited(|invited| &invited.organization), NAME_CHARS),
+        inviter: one_line(invited(|invited| &invited.inviter), ADDRESS_CHARS),
     };
     let text = words(&text);
     let html = words(&Html {
@@ -90,6 +94,8 @@ struct Text<'a> {
     new_email: String,
     device: Option<&'a Device>,
     code: &'a str,
+    organization: String,
+    inviter: String,
 }
 
 #[derive(Template)]
@@ -112,7 +118,10 @@ fn links(mail: &Mail) -> Result<(&str, &str), MailError> {
         | MailKind::AccountDeleted
         | MailKind::SignInCode
         | MailKind::BreachedPassword => ("", ""),
-        MailKind::VerifyEmail | MailKind::ResetPassword | MailKind::MagicLink => (url()?, ""),
+        MailKind::VerifyEmail
+        | MailKind::ResetPassword
+        | MailKind::MagicLink
+        | MailKind::Invitation => (url()?, ""),
         MailKind::PasswordChanged | MailKind::NewDevice => (url()?, url()?),
         MailKind::ChangeEmailConfirmation | MailKind::EmailChanged | MailKind::DeleteAccount => {
             (url()?, end_sessions_url()?)
@@ -168,6 +177,10 @@ fn subject_and_button(kind: MailKind, locale: Locale) -> (&'static str, &'static
         MailKind::SignInCode => (
             ("Dein Anmeldecode — Mana", ""),
             ("Your sign-in code — Mana", ""),
+        ),
+        MailKind::Invitation => (
+            ("Einladung — Mana", "Einladung ansehen"),
+            ("Invitation — Mana", "Look at the invitation"),
         ),
         MailKind::BreachedPassword => (
             ("Dein Passwort ist nicht mehr sicher — Mana", ""),

@@ -74,6 +74,17 @@ pub enum OrganizationCommand {
     },
     /// Ask somebody in.
     Invite(Invite),
+    /// Send an invitation that stands once more; it lasts longer.
+    RenewInvitation {
+        /// Who asks.
+        actor: UserId,
+        /// Which.
+        invitation_id: String,
+        /// The new end.
+        expires_at: DateTime<Utc>,
+        /// When.
+        at: DateTime<Utc>,
+    },
     /// Come in.
     AcceptInvitation(Acceptance),
     /// Do not come in.
@@ -227,7 +238,7 @@ pub struct Update {
 pub struct Invite {
     /// Who asks.
     pub actor: UserId,
-    /// Id of the invitation, should it be a new one.
+    /// Id of the invitation.
     pub invitation_id: String,
     /// Whose data key its address is sealed under.
     pub subject: String,
@@ -278,8 +289,6 @@ pub struct FirstTeam {
 pub enum Again {
     /// The request is refused.
     Refuse,
-    /// The invitation that stands lasts longer.
-    Renew,
     /// The invitation that stands is taken back and another one is sent.
     Replace,
 }

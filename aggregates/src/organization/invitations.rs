@@ -31,16 +31,6 @@ impl Charter {
             }
             (None, _) => {}
             (Some(_), Again::Refuse) => return Err(OrganizationError::AlreadyInvited),
-            (Some(earlier), Again::Renew) => {
-                if !self.is_above(asking, &earlier.role) {
-                    return Err(OrganizationError::RoleAboveOwn);
-                }
-                return Ok(vec![OrganizationEvent::InvitationRenewed {
-                    invitation_id: earlier.id.clone(),
-                    expires_at: invite.expires_at,
-                    at,
-                }]);
-            }
             (Some(earlier), Again::Replace) => events.push(OrganizationEvent::InvitationCanceled {
                 invitation_id: earlier.id.clone(),
                 at,
@@ -59,6 +49,25 @@ impl Charter {
             at,
         });
         Ok(events)
+    }
+
+    pub(super) fn renew(
+        &self,
+        actor: &UserId,
+        invitation_id: String,
+        expires_at: DateTime<Utc>,
+        at: DateTime<Utc>,
+    ) -> Decision {
+        let asking = self.allowed(actor, "invitation", "create")?;
+        let standing = self.standing(&invitation_id, at)?;
+        if !self.is_above(asking, &standing.role) {
+            return Err(OrganizationError::RoleAboveOwn);
+        }
+        Ok(vec![OrganizationEvent::InvitationRenewed {
+            invitation_id,
+            expires_at,
+            at,
+        }])
     }
 
     pub(super) fn accept(&self, acceptance: Acceptance) -> Decision {

@@ -180,6 +180,12 @@ impl Organization {
             } => charter.remove_member(&actor, &member_id, at),
             C::Leave { actor, at } => charter.leave(&actor, at),
             C::Invite(invite) => charter.invite(invite),
+            C::RenewInvitation {
+                actor,
+                invitation_id,
+                expires_at,
+                at,
+            } => charter.renew(&actor, invitation_id, expires_at, at),
             C::AcceptInvitation(acceptance) => charter.accept(acceptance),
             C::RejectInvitation {
                 email,

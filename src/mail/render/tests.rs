@@ -333,6 +333,7 @@ fn mail_without_what_it_is_about_is_refused_for_good() {
             new_email: None,
             device: None,
             code: None,
+            invited: None,
             ..Mail::sample(kind, Locale::De, "Ada")
         };
         let about_something = [
@@ -340,6 +341,7 @@ fn mail_without_what_it_is_about_is_refused_for_good() {
             MailKind::EmailChanged,
             MailKind::NewDevice,
             MailKind::SignInCode,
+            MailKind::Invitation,
         ];
         let refused = matches!(render(&bare), Err(MailError::Permanent(_)));
         assert_eq!(refused, about_something.contains(&kind), "{kind:?}");

@@ -129,14 +129,6 @@ fn an_address_is_invited_once_or_anew() {
         OrganizationCommand::Invite(again(Again::Refuse)),
         OrganizationError::AlreadyInvited,
     );
-    organization()
-        .given(invited())
-        .when(OrganizationCommand::Invite(again(Again::Renew)))
-        .then_expect_events(vec![OrganizationEvent::InvitationRenewed {
-            invitation_id: "i-ida@example.com".into(),
-            expires_at: end() + TimeDelta::hours(1),
-            at: at(),
-        }]);
     let second = OrganizationEvent::InvitationSent {
         invitation_id: "i-2".into(),
         email: Personal::about("o1/i-2", address("ida@example.com")),
@@ -154,17 +146,30 @@ fn an_address_is_invited_once_or_anew() {
 
 #[test]
 fn only_an_invitation_that_one_could_have_sent_is_renewed() {
+    let renew = |actor: &str, at| OrganizationCommand::RenewInvitation {
+        actor: user(actor),
+        invitation_id: "i-ida@example.com".into(),
+        expires_at: end() + TimeDelta::hours(1),
+        at,
+    };
+    organization()
+        .given(invited())
+        .when(renew("adam", at()))
+        .then_expect_events(vec![OrganizationEvent::InvitationRenewed {
+            invitation_id: "i-ida@example.com".into(),
+            expires_at: end() + TimeDelta::hours(1),
+            at: at(),
+        }]);
+    for (actor, at, refusal) in [
+        ("adam", end(), OrganizationError::InvitationNotFound),
+        ("mia", at(), OrganizationError::NotAllowed),
+        ("eve", at(), OrganizationError::NotAMember),
+    ] {
+        refused(invited(), renew(actor, at), refusal);
+    }
     let mut given = with(&[("adam", "admin")]);
     given.push(sent("ida@example.com", "owner", &[]));
-    let renew = Invite {
-        again: Again::Renew,
-        ..invite("adam", "ida@example.com", "member")
-    };
-    refused(
-        given,
-        OrganizationCommand::Invite(renew),
-        OrganizationError::RoleAboveOwn,
-    );
+    refused(given, renew("adam", at()), OrganizationError::RoleAboveOwn);
 }
 
 #[test]
