@@ -10,6 +10,7 @@ mod admin_preparations;
 mod built;
 mod factor_preparations;
 mod matching;
+mod organization_preparations;
 mod passkey_preparations;
 mod placeholders;
 mod player;
@@ -71,6 +72,14 @@ fn settings(config: &BTreeMap<String, String>) -> BTreeMap<&'static str, String>
             "MAGIC_LINK_DISABLE_SIGNUP" => {
                 let allowed = if value == "1" { "false" } else { "true" };
                 settings.insert("MANA_AUTH_MAGIC_LINK_SIGNUP", allowed.to_owned())
+            }
+            "TEAMS" => settings.insert("MANA_AUTH_TEAMS", switch.to_owned()),
+            "DYNAMIC_AC" => settings.insert("MANA_AUTH_DYNAMIC_ROLES", switch.to_owned()),
+            "ORG_REQUIRE_VERIFIED" => {
+                settings.insert("MANA_AUTH_ORG_REQUIRE_VERIFIED", switch.to_owned())
+            }
+            "CANCEL_ON_REINVITE" => {
+                settings.insert("MANA_AUTH_CANCEL_ON_REINVITE", switch.to_owned())
             }
             // Always so here (S-07).
             "REVOKE_ON_RESET" => None,
@@ -167,6 +176,21 @@ async fn magic_link_answers_as_recorded() {
 #[tokio::test]
 async fn passkey_answers_as_recorded() {
     replay("passkey").await;
+}
+
+#[tokio::test]
+async fn organization_answers_as_recorded() {
+    replay("organization").await;
+}
+
+#[tokio::test]
+async fn organization_roles_answers_as_recorded() {
+    replay("organization-roles").await;
+}
+
+#[tokio::test]
+async fn organization_teams_answers_as_recorded() {
+    replay("organization-teams").await;
 }
 
 #[tokio::test]

@@ -14,7 +14,9 @@ use super::words::{NOT_A_MEMBER_FORBIDDEN, ORGANIZATION_NOT_FOUND, told};
 use crate::app::App;
 use crate::http::error::{Problem, Stated};
 use crate::http::request::Fields;
-use crate::http::web::{Call, Presented, Refusal, Session, with_session, without_session_cookies};
+use crate::http::web::{
+    Call, Presented, Refusal, Session, as_json, with_session, without_session_cookies,
+};
 use crate::organizations::{self, Acting};
 
 /// Somebody with a session, in a request.
@@ -68,7 +70,7 @@ impl<'a> Asking<'a> {
     /// # Errors
     /// Without a session.
     pub async fn or_nothing(call: &'a Call) -> Result<Self, Refusal> {
-        Self::or_response(call, || StatusCode::UNAUTHORIZED.into_response()).await
+        Self::or_response(call, || as_json(StatusCode::UNAUTHORIZED.into_response())).await
     }
 
     async fn or_response(

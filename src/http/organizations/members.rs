@@ -20,7 +20,7 @@ use super::words::{self, Words, told};
 use super::{joined, number, one_or_more, shapes};
 use crate::http::doors::Door;
 use crate::http::request::{BodyTypes, Fields};
-use crate::http::web::{Call, Refusal};
+use crate::http::web::{Call, Refusal, as_json};
 use crate::store::RunError;
 
 /// The doors.
@@ -158,7 +158,8 @@ async fn update_role(call: Call) -> Result<Response, Refusal> {
     fields.done()?;
     let asking = Asking::of(&call).await?;
     let Some(role) = joined(&role.unwrap_or_default()) else {
-        return Err(Refusal::answer(StatusCode::BAD_REQUEST.into_response()));
+        let nothing = StatusCode::BAD_REQUEST.into_response();
+        return Err(Refusal::answer(as_json(nothing)));
     };
     let id = asking.organization_id(named, &words::NO_ACTIVE_ORGANIZATION)?;
     let command = OrganizationCommand::ChangeMemberRole {

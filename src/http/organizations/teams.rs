@@ -190,11 +190,10 @@ async fn set_active(call: Call) -> Result<Response, Refusal> {
         Some(Some(team_id)) => team_id,
         None => match asking.active_team() {
             None => return Ok(asking.answer(&Value::Null).await),
-            // Nothing changes, so nothing but the team is answered.
             Some(team_id) => {
                 let row = find(&asking, team_id).await?;
                 check_in_team(&asking, &row, &words::NOT_IN_TEAM_FORBIDDEN).await?;
-                return Ok(asking.answer(&shapes::team(&row)).await);
+                return Ok(asking.answer_with_cookie(&shapes::team(&row)).await);
             }
         },
     };

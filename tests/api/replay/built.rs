@@ -3,7 +3,7 @@
 use super::transcripts::{Case, Step};
 
 /// The areas that are replayed; those of the other files are not built yet.
-pub const AREAS: [&str; 17] = [
+pub const AREAS: [&str; 20] = [
     "admin",
     "bearer",
     "custom-v1",
@@ -11,6 +11,9 @@ pub const AREAS: [&str; 17] = [
     "errors",
     "jwt",
     "magic-link",
+    "organization",
+    "organization-roles",
+    "organization-teams",
     "passkey",
     "password-reset",
     "rate-limit",
@@ -96,6 +99,7 @@ fn is_routed_as_recorded(exchange: &Step) -> bool {
         return false;
     };
     ROUTES.contains(&request.path.as_str())
+        || request.path.starts_with("/api/auth/organization/")
         // The token is a part of the path.
         || request.path.starts_with("/api/auth/reset-password/")
         || request.path.starts_with("/api/auth/admin/")

@@ -25,7 +25,7 @@ impl Player<'_> {
             "passkey" => self.prepare_passkey(case, step).await,
             "admin" => self.prepare_admin(case, step).await,
             "rate-limit" if case.starts_with("two-factor") => self.digits(WRONG),
-            _ => {}
+            _ => self.prepare_organization(area, case, step).await,
         }
     }
 
