@@ -1,6 +1,6 @@
 //! Bad input for every route of the API: the documented 4xx, never a 5xx, never a hang, and nothing changed.
 //!
-//! `ROUTES` is the one list of routes. It is compared with what the router holds, so a new route without an entry,
+//! `routes` is the one list of routes. It is compared with what the router holds, so a new route without an entry,
 //! and an entry without bad input, fail.
 
 #![cfg(test)]
@@ -42,7 +42,7 @@ pub struct Field {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+pub enum Kind {
     /// A mail address whose faults are the schema's.
     Email,
     /// A mail address whose faults the route names itself.
@@ -82,7 +82,7 @@ enum Kind {
     Part,
 }
 
-const fn required(name: &'static str, kind: Kind) -> Field {
+pub const fn required(name: &'static str, kind: Kind) -> Field {
     Field {
         name,
         kind,
@@ -90,7 +90,7 @@ const fn required(name: &'static str, kind: Kind) -> Field {
     }
 }
 
-const fn optional(name: &'static str, kind: Kind) -> Field {
+pub const fn optional(name: &'static str, kind: Kind) -> Field {
     Field {
         name,
         kind,
@@ -103,8 +103,22 @@ const CODE: Input = Input::Body(&[
     optional("trustDevice", Kind::Bool),
 ]);
 
-/// Every route below `/api`: methods, path and what it takes.
-pub const ROUTES: &[(&[&str], &str, Input)] = &[
+/// A route: methods, path and what it takes.
+pub type Route = (&'static [&'static str], &'static str, Input);
+
+/// Where every route exists.
+pub const EVERY_ROUTE: [(&str, &str); 2] = [
+    ("MANA_AUTH_TEAMS", "true"),
+    ("MANA_AUTH_DYNAMIC_ROLES", "true"),
+];
+
+/// Every route below `/api`.
+pub fn routes() -> impl Iterator<Item = &'static Route> {
+    ROUTES.iter().chain(crate::organizations::ROUTES)
+}
+
+/// Those that have no list of their own.
+const ROUTES: &[Route] = &[
     (
         &["POST"],
         "/api/auth/sign-up/email",
@@ -1135,13 +1149,10 @@ fn routes_of_the_router(app: &TestApp) -> BTreeSet<String> {
 /// What the list says is what the router answers: path by path and method by method.
 #[tokio::test]
 async fn every_route_is_listed_and_has_bad_input() {
-    let app = TestApp::start(&[]).await;
-    let listed: BTreeSet<String> = ROUTES
-        .iter()
-        .map(|(_, path, _)| (*path).to_owned())
-        .collect();
+    let app = TestApp::start(&EVERY_ROUTE).await;
+    let listed: BTreeSet<String> = routes().map(|(_, path, _)| (*path).to_owned()).collect();
     assert_eq!(routes_of_the_router(&app), listed);
-    for (methods, path, input) in ROUTES {
+    for (methods, path, input) in routes() {
         assert!(!cases(path, input).is_empty(), "{path}");
         for method in METHODS {
             let answer = answer(app.request(method, path)).await;
@@ -1156,7 +1167,7 @@ async fn every_route_is_listed_and_has_bad_input() {
 
 #[tokio::test]
 async fn bad_input_gets_the_documented_answer_and_changes_nothing() {
-    let app = TestApp::start(&[UNVERIFIED]).await;
+    let app = TestApp::start(&[&EVERY_ROUTE[..], &[UNVERIFIED]].concat()).await;
     app.signed_in("ada").await;
     app.effects_done().await;
     let state = async || {
@@ -1169,7 +1180,7 @@ async fn bad_input_gets_the_documented_answer_and_changes_nothing() {
     };
     let before = state().await;
     let mut problems = Vec::new();
-    for (methods, path, input) in ROUTES {
+    for (methods, path, input) in routes() {
         for case in cases(path, input) {
             let answer = try_case(&app, methods[0], path, &case).await;
             let wanted = (case.status, case.code.to_owned());
@@ -1205,9 +1216,9 @@ async fn bad_input_gets_the_documented_answer_and_changes_nothing() {
 /// S-47: a body is refused at its limit, not read to its end.
 #[tokio::test]
 async fn a_body_of_10_mib_is_refused_before_it_is_read() {
-    let app = TestApp::start(&[]).await;
+    let app = TestApp::start(&EVERY_ROUTE).await;
     let before = app.state().await;
-    for (methods, path, _) in ROUTES {
+    for (methods, path, _) in routes() {
         if methods[0] != "POST" {
             continue;
         }
@@ -1374,7 +1385,7 @@ async fn absurd_headers_get_an_answer_below_500_and_change_nothing() {
         "expect-ct",
         "te",
     ];
-    for (methods, path, _) in ROUTES {
+    for (methods, path, _) in routes() {
         for name in names {
             for value in [
                 vec![b'x'; 60_000],

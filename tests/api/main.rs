@@ -39,6 +39,7 @@ mod mails;
 mod malformed_passkeys;
 mod nodes;
 mod nodes_self_service;
+mod organizations;
 mod origin;
 mod outage;
 mod outage_doors;

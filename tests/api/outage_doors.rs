@@ -587,7 +587,11 @@ async fn person(app: &TestApp, name: &str, method: &str, path: &str) -> Person {
 fn every_door_says_what_it_does_without_the_database() {
     let mut doors = BTreeSet::new();
     for (prefix, of_area) in areas() {
-        for door in of_area {
+        // Those of organizations are closed in a file of their own.
+        let others = of_area
+            .iter()
+            .filter(|door| !door.path.starts_with("/organization/"));
+        for door in others {
             doors.insert(format!("{} {prefix}{}", door.method, door.path));
         }
     }
