@@ -595,7 +595,11 @@ async fn confirm_change(
         return Ok(Followed::Confirmed);
     }
     let mut context = caller.context_about(Actor::User(user.id.clone()), &user.id);
-    if is_free_for(app, &user, &to).await? && may_mail(app, to.as_str()).await? {
+    if is_free_for(app, &user, &to).await? {
+        // Consent without the mail that follows would lead nowhere: the link may be followed again later.
+        if !may_mail(app, to.as_str()).await? {
+            return Ok(Followed::Confirmed);
+        }
         let mail = verify_change_mail(app, &user, &to, callback);
         context = context.then(effects::mail(&user.id, &mail));
     }
