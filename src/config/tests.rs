@@ -529,6 +529,54 @@ fn cookie_rules_follow_scheme_environment_and_domain_s33() {
     assert!(scheme.secure_cookies());
 }
 
+/// S-54: what is no exact origin of the passkeys' domain is not on the list, unless an operator puts it there.
+#[test]
+fn passkeys_belong_to_the_domain_of_the_cookies_or_the_host_s54() {
+    let config = read(&[]).unwrap();
+    assert_eq!(config.passkeys.rp_id, "localhost");
+    assert_eq!(config.passkeys.rp_name, "Mana");
+    assert!(!config.passkeys.user_verification);
+    let own = ["http://localhost:3001", "http://localhost:5173"];
+    assert_eq!(config.passkeys.origins, own);
+
+    let trusted = "https://app.mana.how,https://*.mana.how,*.mana.how,https://badmana.how,mana://x";
+    let changes = [
+        ("COOKIE_DOMAIN", ".mana.how"),
+        ("TRUSTED_ORIGINS", trusted),
+        ("CORS_ORIGINS", "https://mana.how,https://else.example"),
+    ];
+    let config = production(&changes).unwrap();
+    assert_eq!(config.passkeys.rp_id, "mana.how");
+    let wanted = [
+        "https://app.mana.how",
+        "https://auth.mana.how",
+        "https://mana.how",
+    ];
+    assert_eq!(config.passkeys.origins, wanted);
+
+    let given = [
+        ("WEBAUTHN_RP_ID", "mana.how"),
+        ("WEBAUTHN_RP_NAME", "Mana Test"),
+        ("WEBAUTHN_ORIGIN", "https://Mana.how:443"),
+        ("MANA_AUTH_PASSKEY_USER_VERIFICATION", "required"),
+    ];
+    let config = production(&given).unwrap();
+    let Passkeys {
+        rp_id,
+        rp_name,
+        origins,
+        user_verification,
+    } = config.passkeys;
+    assert_eq!(
+        (rp_id.as_str(), rp_name.as_str()),
+        ("mana.how", "Mana Test")
+    );
+    assert_eq!(origins, ["https://mana.how"]);
+    assert!(user_verification);
+    let pattern = production(&[("WEBAUTHN_ORIGIN", "https://*.mana.how")]);
+    assert!(problems(pattern)[0].starts_with("WEBAUTHN_ORIGIN"));
+}
+
 #[test]
 fn trusted_origins_are_normalised_and_hold_the_own_origin() {
     let list =

@@ -42,7 +42,7 @@ pub fn doors() -> Vec<Door> {
     let get_door = |path, handler| Door::open(Method::GET, path, handler);
     let post_door = |path, handler| Door::open(Method::POST, path, handler);
     vec![
-        get_door("/passkey/generate-register-options", get(register_options)),
+        get_door("/passkey/generate-register-options", get(register_options)).never_impersonated(),
         post_door("/passkey/verify-registration", post(verify_registration)),
         get_door(
             "/passkey/generate-authenticate-options",

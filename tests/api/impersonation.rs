@@ -112,6 +112,23 @@ async fn nobodys_credentials_change_by_whoever_acts_as_them_s66() {
             "/api/auth/two-factor/verify-totp",
             json!({"code": "000000"}),
         ),
+        (
+            "GET",
+            "/api/auth/passkey/generate-register-options",
+            json!({}),
+        ),
+        (
+            "POST",
+            "/api/auth/passkey/verify-registration",
+            json!({"response": {}}),
+        ),
+        (
+            "POST",
+            "/api/auth/passkey/delete-passkey",
+            json!({"id": "x"}),
+        ),
+        ("POST", "/api/v1/auth/passkeys/register/options", json!({})),
+        ("DELETE", "/api/v1/auth/passkeys/x", json!({})),
         ("POST", "/api/v1/auth/change-password", change.clone()),
         (
             "POST",
@@ -144,6 +161,11 @@ async fn nobodys_credentials_change_by_whoever_acts_as_them_s66() {
             assert_eq!(refused.refusal(), wanted, "{path}: {}", refused.text);
         }
     }
+    // These take access tokens alone.
+    let request = app.request("POST", "/api/v1/api-keys").bearer_auth(&jwt);
+    let refused = answer(request.json(&json!({"name": "x"}))).await;
+    let wanted = (403, "NOT_WHILE_IMPERSONATING".to_owned());
+    assert_eq!(refused.refusal(), wanted, "{}", refused.text);
     assert_eq!(app.state().await, before);
 }
 

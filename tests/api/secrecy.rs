@@ -30,7 +30,13 @@ async fn the_database_holds_no_usable_secret_s26() {
     rest.add_answer(&live);
     rest.is_absent_from(&dump, "the database");
     // Links that end sessions, take a change back and delete; resets; and in three parts each, proofs of addresses.
-    for (what, at_least) in [("mailed token", 5), ("reset token", 2), ("mailed proof", 9)] {
+    for (what, at_least) in [
+        ("challenge", 3),
+        ("API key", 1),
+        ("mailed token", 5),
+        ("reset token", 2),
+        ("mailed proof", 9),
+    ] {
         assert!(seen.count(what) >= at_least, "{what}s were seen");
     }
 

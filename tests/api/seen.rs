@@ -7,8 +7,10 @@ use mana_auth::store::Actor;
 use serde_json::{Value, json};
 
 use crate::account::last_link;
+use crate::authenticator::Authenticator;
 use crate::client::{Answer, ORIGIN, answer, link_token};
 use crate::harness::TestApp;
+use crate::passkeys::{ADD, SIGN_IN, begin, end};
 
 pub const PASSWORD: &str = "geheimes-Kennwort-7431";
 const WRONG_PASSWORD: &str = "falsches-Kennwort-9182";
@@ -213,6 +215,7 @@ pub async fn whole_flow(app: &TestApp) -> Seen {
     .await;
     post("/api/auth/sign-out", &cookie, &json!({})).await;
     self_service(app, &mut seen).await;
+    passkeys_and_keys(app, &mut seen).await;
     app.effects_done().await;
     seen.add_mails(app);
     seen
@@ -310,4 +313,52 @@ async fn self_service(app: &TestApp, seen: &mut Seen) {
     let deleted = send("GET", &link, &cookie, &none).await;
     assert_eq!(deleted.status, 302, "{}", deleted.text);
     send("GET", &link, &cookie, &none).await;
+}
+
+/// Passkeys and API keys, good and wrong ones, of the account that is left.
+async fn passkeys_and_keys(app: &TestApp, seen: &mut Seen) {
+    let body = json!({"email": EMAIL, "password": PASSWORD});
+    let entered = app.post("/api/auth/sign-in/email", &body).await;
+    assert_eq!(entered.status, 200, "{}", entered.text);
+    seen.add_answer(&entered);
+    let cookie = entered.session_cookie();
+    let key = Authenticator::new();
+    for (what, door) in [
+        ("register", ADD),
+        ("authenticate", SIGN_IN),
+        ("authenticate", SIGN_IN),
+    ] {
+        let begun = begin(app, what, if door == ADD { &cookie } else { "" }).await;
+        seen.add("challenge", begun.options["challenge"].as_str().unwrap());
+        let (_, value) = begun.cookie.split_once('=').unwrap();
+        let (id, signature) = value.split_once('.').unwrap();
+        seen.add("ceremony", id);
+        seen.add("cookie signature", signature);
+        let (cookies, response) = if door == ADD {
+            (
+                format!("{cookie}; {}", begun.cookie),
+                key.create(&begun.options),
+            )
+        } else {
+            (begun.cookie, key.get(&begun.options))
+        };
+        let body = json!({"response": response, "name": "Augusta's phone"});
+        let done = app.post_as(door, &cookies, &body).await;
+        assert_eq!(done.status, 200, "{}", done.text);
+        seen.add_answer(&done);
+        // Its challenge is spent.
+        assert_eq!(end(app, door, &cookies, &response).await.status, 400);
+    }
+    let jwt = app.jwt(&cookie).await;
+    seen.add_jwt("access token", &jwt);
+    let request = app.request("POST", "/api/v1/api-keys").bearer_auth(&jwt);
+    let made = answer(request.json(&json!({"name": "Augusta's key"}))).await;
+    assert_eq!(made.status, 201, "{}", made.text);
+    let made = made.json()["key"].as_str().unwrap().to_owned();
+    seen.add("API key", &made);
+    for key in [made.clone(), format!("{made}0")] {
+        let body = json!({"apiKey": key});
+        let told = app.post("/api/v1/api-keys/validate", &body).await;
+        assert_eq!(told.json()["valid"], json!(key == made));
+    }
 }
