@@ -34,7 +34,7 @@ pub fn doors() -> Vec<Door> {
         post_door("/organization/update-member-role", post(update_role)),
         post_door("/organization/remove-member", post(remove)),
         post_door("/organization/leave", post(leave)),
-        post_door("/organization/has-permission", post(has_permission)),
+        post_door("/organization/has-permission", post(has_permission)).also_impersonated(),
     ]
 }
 

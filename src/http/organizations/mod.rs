@@ -45,11 +45,11 @@ pub fn doors() -> Vec<Door> {
     let get_door = |path, handler| Door::open(Method::GET, path, handler);
     let own = vec![
         post_door("/organization/create", post(create)),
-        post_door("/organization/check-slug", post(check_slug)),
+        post_door("/organization/check-slug", post(check_slug)).also_impersonated(),
         post_door("/organization/update", post(update)),
         post_door("/organization/delete", post(delete)),
         get_door("/organization/list", get(list)),
-        post_door("/organization/set-active", post(set_active)),
+        post_door("/organization/set-active", post(set_active)).also_impersonated(),
         get_door("/organization/get-organization", get(organization)),
         get_door("/organization/get-full-organization", get(full)),
     ];

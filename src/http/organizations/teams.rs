@@ -36,7 +36,7 @@ pub fn doors() -> Vec<Door> {
         post_door("/organization/remove-team", post(remove)),
         get_door("/organization/list-teams", get(list)),
         get_door("/organization/list-user-teams", get(list_of_user)),
-        post_door("/organization/set-active-team", post(set_active)),
+        post_door("/organization/set-active-team", post(set_active)).also_impersonated(),
         get_door("/organization/list-team-members", get(list_members)),
         post_door("/organization/add-team-member", post(add_member)),
         post_door("/organization/remove-team-member", post(remove_member)),
