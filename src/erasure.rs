@@ -8,8 +8,8 @@
 //! 3. Their memberships end. An organization that only they owned goes to another member; one that nobody is left in
 //!    is closed.
 //! 4. Under the append lock, the person's data key and all their secrets are destroyed, and so are the data keys of
-//!    invitations to their addresses; everything that is kept about them beside the log is deleted. From then on the log holds nothing readable about them, and nobody can
-//!    write anything.
+//!    invitations to their addresses; everything that is kept about them beside the log is deleted. From then on the
+//!    log holds nothing readable about them, and nobody can write anything.
 //!
 //! The last mail outlives the person's key: it is sealed under one of its own, which is destroyed when the mail is
 //! delivered, or after 72 hours.

@@ -308,7 +308,14 @@ impl Acting<'_> {
                 .collect(),
             at,
         });
-        self.run(&invitation.organization_id, command).await?;
+        // Sealed under the person's key, so it is refused once their account is closed: nobody comes in as they go.
+        let context = self
+            .caller
+            .context_about(Actor::User(self.user.id.clone()), &self.user.id);
+        let store = &self.app.store;
+        store
+            .run::<Organization>(&invitation.organization_id, command, context)
+            .await?;
         Ok(member)
     }
 
