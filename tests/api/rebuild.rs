@@ -237,10 +237,60 @@ async fn ways_in(app: &App, id: &str, n: usize) {
     }
 }
 
+/// An organization with an invitation, a role of its own and a team.
+async fn organization(app: &TestApp) {
+    let session = app.signed_in("founder").await;
+    let post = async |path: &str, body: serde_json::Value| {
+        let answer = app
+            .post_as(
+                &format!("/api/auth/organization/{path}"),
+                &session.cookie,
+                &body,
+            )
+            .await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text);
+        answer.json()
+    };
+    let made = post(
+        "create",
+        json!({"name": "Engines", "slug": "engines", "metadata": {"a": [1]}}),
+    )
+    .await;
+    let id = made["id"].as_str().unwrap();
+    post(
+        "invite-member",
+        json!({"email": "guest@example.com", "role": "member", "organizationId": id}),
+    )
+    .await;
+    let permission = json!({"member": ["create"]});
+    post(
+        "create-role",
+        json!({"role": "clerk", "permission": permission, "organizationId": id}),
+    )
+    .await;
+    let team = post(
+        "create-team",
+        json!({"name": "Card readers", "organizationId": id}),
+    )
+    .await;
+    post(
+        "add-team-member",
+        json!({"teamId": team["id"], "userId": session.user_id}),
+    )
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rebuilt_models_have_the_same_rows_and_shape() {
-    let app = TestApp::start(&[UNVERIFIED, ("MANA_AUTH_TRUSTED_PROXIES", "127.0.0.0/8")]).await;
+    let settings = [
+        UNVERIFIED,
+        ("MANA_AUTH_TRUSTED_PROXIES", "127.0.0.0/8"),
+        ("MANA_AUTH_TEAMS", "true"),
+        ("MANA_AUTH_DYNAMIC_ROLES", "true"),
+    ];
+    let app = TestApp::start(&settings).await;
     mixed_history(&app).await;
+    organization(&app).await;
     // From an address, so that there is a device; and one who has gone.
     for email in ["person1@example.com", "person2@example.com"] {
         let request = app.request("POST", "/api/auth/sign-in/email");

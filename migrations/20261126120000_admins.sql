@@ -47,9 +47,11 @@ begin
         select losers || array_agg(c.n::integer), reasons || array_agg('data_key'::text) into losers, reasons
         from unnest(p_subject) with ordinality c (subject, n)
         where c.subject is not null
-          and not exists (select from custody k where k.kind = 'data_key' and k.owner = c.subject)
-          and not exists (select from jsonb_to_recordset(p_more -> 'custody_put') as t (command integer, kind text, owner text)
-                          where t.command = c.n and t.kind = 'data_key' and t.owner = c.subject);
+          -- Nothing is added about somebody whose account is closed, while their key waits for its destruction.
+          and (exists (select from read.erasures r where r.id = c.subject)
+               or not exists (select from custody k where k.kind = 'data_key' and k.owner = c.subject)
+              and not exists (select from jsonb_to_recordset(p_more -> 'custody_put') as t (command integer, kind text, owner text)
+                              where t.command = c.n and t.kind = 'data_key' and t.owner = c.subject));
     end if;
     if p_more ?| '{claims_take,custody_seen,idempotency,tokens_use,admin_leaves}' then
         select losers || array_agg(lost.n), reasons || array_agg(lost.reason) into losers, reasons
