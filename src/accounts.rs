@@ -25,6 +25,8 @@ use crate::tokens::TokenChange;
 
 /// A remembered session lasts this long from its last extension.
 pub const SESSION_DAYS: i64 = 7;
+/// The same, as a time.
+pub const SESSION: TimeDelta = TimeDelta::days(SESSION_DAYS);
 /// A session that ends with the browser lasts this long at most.
 const BRIEF_SESSION_DAYS: i64 = 1;
 /// A remembered session is extended when it was last extended longer ago than this.

@@ -115,6 +115,8 @@ pub struct Config {
     /// `MANA_AUTH_CANCEL_ON_REINVITE`: inviting an address again takes the first invitation back instead of being
     /// refused; default false.
     pub cancel_on_reinvite: bool,
+    /// `MANA_AUTH_MULTI_SESSION`: several people may be signed in on one device; default false.
+    pub multi_session: bool,
     /// `MAX_DAILY_SIGNUPS`: accounts that may be made in a day (UTC), 0 for any number; default 0.
     pub max_daily_signups: u32,
     /// `MANA_AUTH_ADMIN_EMAILS`: lower-case addresses whose accounts have the role admin; default none.
@@ -420,6 +422,7 @@ impl Config {
             organizations_require_verified: reader
                 .switch("MANA_AUTH_ORG_REQUIRE_VERIFIED", require_email_verification),
             cancel_on_reinvite: reader.switch("MANA_AUTH_CANCEL_ON_REINVITE", false),
+            multi_session: reader.switch("MANA_AUTH_MULTI_SESSION", false),
             max_daily_signups: reader.number("MAX_DAILY_SIGNUPS", 0, 0..=u32::MAX),
             admin_emails: reader.list("MANA_AUTH_ADMIN_EMAILS", Vec::new(), values::email),
             smtp: groups::read_smtp(&mut reader, production),

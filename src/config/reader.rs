@@ -23,7 +23,7 @@ pub enum Kind {
 }
 
 /// Every name there is; what is not here is refused.
-pub const SETTINGS: [(&str, Kind); 59] = [
+pub const SETTINGS: [(&str, Kind); 60] = [
     ("AUTH_ERROR_SHAPE", Kind::One),
     ("BASE_URL", Kind::One),
     ("BETTER_AUTH_SECRET", Kind::Secret),
@@ -57,6 +57,7 @@ pub const SETTINGS: [(&str, Kind); 59] = [
     ("MANA_AUTH_MAGIC_LINK_SIGNUP", Kind::One),
     ("MANA_AUTH_MAIL_FROM", Kind::One),
     ("MANA_AUTH_MIGRATION_URL", Kind::Secret),
+    ("MANA_AUTH_MULTI_SESSION", Kind::One),
     ("MANA_AUTH_ORG_REQUIRE_VERIFIED", Kind::One),
     ("MANA_AUTH_PASSKEY_USER_VERIFICATION", Kind::One),
     ("MANA_AUTH_RATE_LIMIT", Kind::One),

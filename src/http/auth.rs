@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 use super::doors::{Checks, Door};
 use super::error::Problem;
 use super::limits;
+use super::multi_session;
 use super::request::{BodyTypes, Fields};
 use super::two_factor;
 use super::web::{
@@ -360,10 +361,8 @@ async fn sign_out(call: Call) -> Result<Response, Problem> {
         )
         .await?;
     }
-    Ok(without_session_cookies(
-        Json(json!({"success": true})).into_response(),
-        &call,
-    ))
+    let done = Json(json!({"success": true})).into_response();
+    multi_session::sign_out(&call, without_session_cookies(done, &call)).await
 }
 
 async fn get_session(call: Call) -> Result<Response, Problem> {

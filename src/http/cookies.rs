@@ -31,20 +31,29 @@ impl Cookies {
 
     /// The signed value of one of our cookies in a request, verified; a bad signature counts as no cookie.
     pub fn read(&self, signer: &CookieSigner, headers: &HeaderMap, key: &str) -> Option<String> {
-        headers
-            .get_all("cookie")
-            .iter()
-            // Other programs of the domain may keep what is not ASCII in theirs.
-            .flat_map(|value| value.as_bytes().split(|byte| *byte == b';'))
-            .filter_map(|pair| std::str::from_utf8(pair).ok()?.trim().split_once('='))
-            .filter(|(name, _)| self.is_name(name, key))
+        pairs(headers)
+            .filter(|(name, _)| self.key(name) == Some(key))
             .find_map(|(_, value)| signer.verify(value))
     }
 
-    fn is_name(&self, name: &str, key: &str) -> bool {
-        name.strip_prefix(self.prefix.as_str())
-            .and_then(|rest| rest.strip_prefix('.'))
-            == Some(key)
+    /// The verified values of all our signed cookies whose keys begin with `prefix`, with their keys.
+    pub fn read_all(
+        &self,
+        signer: &CookieSigner,
+        headers: &HeaderMap,
+        prefix: &str,
+    ) -> Vec<(String, String)> {
+        pairs(headers)
+            .filter_map(|(name, value)| {
+                let key = self.key(name).filter(|key| key.starts_with(prefix))?;
+                Some((key.to_owned(), signer.verify(value)?))
+            })
+            .collect()
+    }
+
+    /// The key of a cookie of ours.
+    fn key<'a>(&self, name: &'a str) -> Option<&'a str> {
+        name.strip_prefix(self.prefix.as_str())?.strip_prefix('.')
     }
 
     /// The cookies of a new or extended session. `clear_brief`: an earlier session ended with the
@@ -107,4 +116,14 @@ impl Cookies {
         cookie.push_str(self.same_site);
         cookie
     }
+}
+
+/// Names and values of the cookies in a request.
+fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
+    headers
+        .get_all("cookie")
+        .iter()
+        // Other programs of the domain may keep what is not ASCII in theirs.
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b';'))
+        .filter_map(|pair| std::str::from_utf8(pair).ok()?.trim().split_once('='))
 }

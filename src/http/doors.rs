@@ -11,8 +11,8 @@ use axum::routing::MethodRouter;
 use super::limits::Limit;
 use super::web::Web;
 use super::{
-    account, admin, api_keys, auth, link_pages, magic_link, organizations, passkeys, two_factor,
-    v1_account, v1_auth, v1_passkeys,
+    account, admin, api_keys, auth, link_pages, magic_link, multi_session, organizations, passkeys,
+    two_factor, v1_account, v1_auth, v1_passkeys,
 };
 use crate::config::Config;
 
@@ -108,6 +108,7 @@ pub fn areas() -> [(&'static str, Vec<Door>); 4] {
         .chain(passkeys::doors())
         .chain(admin::doors())
         .chain(organizations::doors())
+        .chain(multi_session::doors())
         .collect();
     let own = v1_auth::doors()
         .into_iter()

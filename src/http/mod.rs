@@ -14,6 +14,7 @@ pub mod layers;
 pub mod limits;
 pub mod link_pages;
 pub mod magic_link;
+pub mod multi_session;
 pub mod organizations;
 pub mod origin;
 pub mod passkeys;
@@ -45,8 +46,12 @@ pub fn router(app: Arc<App>) -> Router {
         (admin, admin_doors),
         (keys, key_doors),
     ] = doors::areas().map(|area| doors::existing(area, &web.app.config));
+    let mut native = doors::router(native, native_doors);
+    if web.app.config.multi_session {
+        native = native.layer(from_fn_with_state(web.clone(), multi_session::keep));
+    }
     let mut router = Router::new()
-        .merge(doors::router(native, native_doors))
+        .merge(native)
         .merge(doors::router(own, own_doors).layer(from_fn_with_state(web.clone(), v1_auth::shape)))
         .merge(doors::router(admin, admin_doors).layer(from_fn(v1_account::guarded_shape)))
         .merge(doors::router(keys, key_doors).layer(from_fn(v1_account::guarded_shape)))

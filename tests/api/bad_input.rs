@@ -107,9 +107,10 @@ const CODE: Input = Input::Body(&[
 pub type Route = (&'static [&'static str], &'static str, Input);
 
 /// Where every route exists.
-pub const EVERY_ROUTE: [(&str, &str); 2] = [
+pub const EVERY_ROUTE: [(&str, &str); 3] = [
     ("MANA_AUTH_TEAMS", "true"),
     ("MANA_AUTH_DYNAMIC_ROLES", "true"),
+    ("MANA_AUTH_MULTI_SESSION", "true"),
 ];
 
 /// Every route below `/api`.
@@ -514,6 +515,21 @@ const ROUTES: &[Route] = &[
         &["GET"],
         "/api/v1/admin/security-events",
         Input::Nothing(401, "UNAUTHORIZED"),
+    ),
+    (
+        &["GET"],
+        "/api/auth/multi-session/list-device-sessions",
+        Input::Nothing(200, ""),
+    ),
+    (
+        &["POST"],
+        "/api/auth/multi-session/set-active",
+        Input::Body(&[required("sessionToken", Kind::Text)]),
+    ),
+    (
+        &["POST"],
+        "/api/auth/multi-session/revoke",
+        Input::Body(&[required("sessionToken", Kind::Text)]),
     ),
     // Who is nobody gets no body here. What is bad for an admin stands in `admin.rs`.
     (

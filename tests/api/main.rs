@@ -37,6 +37,7 @@ mod mail_limits;
 mod mailed;
 mod mails;
 mod malformed_passkeys;
+mod multi_session;
 mod nodes;
 mod nodes_self_service;
 mod organizations;

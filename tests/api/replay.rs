@@ -81,6 +81,7 @@ fn settings(config: &BTreeMap<String, String>) -> BTreeMap<&'static str, String>
             "CANCEL_ON_REINVITE" => {
                 settings.insert("MANA_AUTH_CANCEL_ON_REINVITE", switch.to_owned())
             }
+            "MULTI_SESSION" => settings.insert("MANA_AUTH_MULTI_SESSION", switch.to_owned()),
             // Always so here (S-07).
             "REVOKE_ON_RESET" => None,
             // Left out on purpose: its exchanges are deliberate differences.
@@ -191,6 +192,11 @@ async fn organization_roles_answers_as_recorded() {
 #[tokio::test]
 async fn organization_teams_answers_as_recorded() {
     replay("organization-teams").await;
+}
+
+#[tokio::test]
+async fn multi_session_answers_as_recorded() {
+    replay("multi-session").await;
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use super::transcripts::{Case, Step};
 
 /// The areas that are replayed; those of the other files are not built yet.
-pub const AREAS: [&str; 20] = [
+pub const AREAS: [&str; 21] = [
     "admin",
     "bearer",
     "custom-v1",
@@ -11,6 +11,7 @@ pub const AREAS: [&str; 20] = [
     "errors",
     "jwt",
     "magic-link",
+    "multi-session",
     "organization",
     "organization-roles",
     "organization-teams",
@@ -103,5 +104,6 @@ fn is_routed_as_recorded(exchange: &Step) -> bool {
         // The token is a part of the path.
         || request.path.starts_with("/api/auth/reset-password/")
         || request.path.starts_with("/api/auth/admin/")
+        || request.path.starts_with("/api/auth/multi-session/")
         || response.is_unrouted()
 }

@@ -24,6 +24,10 @@ impl Player<'_> {
             "magic-link" => self.prepare_magic_link(case, step).await,
             "passkey" => self.prepare_passkey(case, step).await,
             "admin" => self.prepare_admin(case, step).await,
+            "multi-session" if step == 0 => {
+                self.somebody("ms1").await;
+                self.somebody("ms2").await;
+            }
             "rate-limit" if case.starts_with("two-factor") => self.digits(WRONG),
             _ => self.prepare_organization(area, case, step).await,
         }

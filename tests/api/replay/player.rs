@@ -42,7 +42,13 @@ pub struct Player<'a> {
     /// The browser's authenticator, and what it says next.
     pub authenticator: Option<Authenticator>,
     pub passkey_answer: Value,
+    /// The cookies of the device's sessions, name and value as they stand on the wire. The recordings call all of them
+    /// the same, so one stands for all.
+    device: Vec<(String, String)>,
 }
+
+/// How the recordings call the cookie of one of several sessions.
+const OF_DEVICE: &str = "session_token_multi-<lowercased-token>";
 
 impl<'a> Player<'a> {
     /// A player of one case against a service with this base URL.
@@ -54,6 +60,7 @@ impl<'a> Player<'a> {
             last_body: Value::Null,
             authenticator: None,
             passkey_answer: Value::Null,
+            device: Vec::new(),
         }
     }
 
@@ -92,6 +99,7 @@ impl<'a> Player<'a> {
         let response = step.response.as_ref().expect("an exchange has a response");
         match self.exchange(request).await {
             Ok(answer) => {
+                let answer = self.with_recorded_names(answer);
                 self.last_body = serde_json::from_str(&answer.body).unwrap_or_default();
                 compare_answer(&mut self.captures, response, &answer)
             }
@@ -101,6 +109,32 @@ impl<'a> Player<'a> {
                 got: "nothing has shown what this stands for".to_owned(),
             }],
         }
+    }
+
+    /// Takes the cookies of the device's sessions from an answer, and calls them as the recordings do.
+    fn with_recorded_names(&mut self, mut answer: Answer) -> Answer {
+        for (header, line) in &mut answer.headers {
+            let Some((name, rest)) = line.split_once('=') else {
+                continue;
+            };
+            if header != "set-cookie" || !name.contains("session_token_multi-") {
+                continue;
+            }
+            let (prefix, token) = name.split_once("session_token_multi-").unwrap();
+            let value = rest.split(';').next().unwrap();
+            if value.is_empty() {
+                let known = self.device.iter().any(|(known, _)| known == name);
+                assert!(known, "{name} was not set");
+            } else {
+                assert_eq!(value.split('.').next().unwrap().to_lowercase(), token);
+            }
+            self.device.retain(|(known, _)| known != name);
+            if !value.is_empty() {
+                self.device.push((name.to_owned(), value.to_owned()));
+            }
+            *line = format!("{}{}={rest}", prefix, OF_DEVICE);
+        }
+        answer
     }
 
     /// The next mail to an address that the case has not looked at.
@@ -121,6 +155,12 @@ impl<'a> Player<'a> {
             let value = match value {
                 Value::Object(cookies) => {
                     let pair = |(name, value): (&String, &Value)| {
+                        if name.ends_with(OF_DEVICE) {
+                            let all = self.device.iter();
+                            let all: Vec<String> =
+                                all.map(|(name, value)| format!("{name}={value}")).collect();
+                            return Ok(all.join("; "));
+                        }
                         Ok(format!("{name}={}", encode(&self.text(value)?)))
                     };
                     cookies
