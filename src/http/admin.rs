@@ -10,6 +10,11 @@
 //! | POST | `/impersonate-user`, `/stop-impersonating` | acting as somebody |
 //! | POST | `/has-permission` | what whoever asks may do |
 
+mod impersonation;
+mod listing;
+mod update;
+mod words;
+
 use aggregates::{EmailAddress, Roles, Tier};
 use axum::Json;
 use axum::http::{Method, StatusCode};
@@ -17,28 +22,26 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use chrono::{DateTime, TimeDelta, Utc};
 use projections::users::UserRow;
-use projections::users::listing::{self, Asked, Column, Comparison, Condition};
 use serde_json::{Value, json};
-use url::form_urlencoded;
+
+use impersonation::{impersonate_user, stop_impersonating};
+use listing::list_users;
+use update::update_user;
+pub use words::LAST_ADMIN;
+use words::*;
 
 use super::auth::new_password;
 use super::doors::Door;
 use super::error::{Problem, Stated};
 use super::request::{BodyTypes, Fields};
 use super::web::{
-    Call, Presented, Refusal, Session, as_json, session_and_user, session_json, set_cookies,
-    user_json, with_session, without_session_cookies,
+    Call, Presented, Refusal, Session, as_json, session_json, user_json, without_session_cookies,
 };
-use crate::accounts::{AccountError, NewAccount, Standing};
+use crate::accounts::{NewAccount, Standing};
 use crate::admin::{self, Admin, BanChange, UserChange};
-use crate::self_service::ProfileChange;
 
-/// People in one answer: when nobody says, and at most.
-const PEOPLE: (i64, i64) = (100, 1000);
 /// Sessions in one answer.
 const SESSIONS: usize = 100;
-/// The cookie that leads back to the admin's own session lasts this long.
-const BACK_FOR: TimeDelta = TimeDelta::days(7);
 /// What a person is told when nobody says why they are banned.
 const NO_REASON: &str = "No reason";
 /// The longest ban that has an end, in seconds: a hundred years.
@@ -65,118 +68,6 @@ pub fn doors() -> Vec<Door> {
         post_door("/admin/stop-impersonating", post(stop_impersonating)).also_impersonated(),
         post_door("/admin/has-permission", post(has_permission)).also_impersonated(),
     ]
-}
-
-const fn stated(status: StatusCode, code: &'static str, message: &'static str) -> Stated {
-    Stated {
-        status,
-        code: Some(code),
-        message,
-    }
-}
-
-const fn forbidden(code: &'static str, message: &'static str) -> Stated {
-    stated(StatusCode::FORBIDDEN, code, message)
-}
-
-const fn refused(code: &'static str, message: &'static str) -> Stated {
-    stated(StatusCode::BAD_REQUEST, code, message)
-}
-
-/// Nobody takes the last admin away, themselves included (S-65).
-pub static LAST_ADMIN: Stated = refused("LAST_ADMIN", "The last admin stays an admin");
-
-static MAY_NOT_LIST: Stated = forbidden(
-    "YOU_ARE_NOT_ALLOWED_TO_LIST_USERS",
-    "You are not allowed to list users",
-);
-static MAY_NOT_GET: Stated = forbidden(
-    "YOU_ARE_NOT_ALLOWED_TO_GET_USER",
-    "You are not allowed to get user",
-);
-static MAY_NOT_CREATE: Stated = forbidden(
-    "YOU_ARE_NOT_ALLOWED_TO_CREATE_USERS",
-    "You are not allowed to create users",
-);
-static MAY_NOT_UPDATE: Stated = forbidden(
-    "YOU_ARE_NOT_ALLOWED_TO_UPDATE_USERS",
-    "You are not allowed to update users",
-);
-static MAY_NOT_DELETE: Stated = forbidden(
-    "YOU_ARE_NOT_ALLOWED_TO_DELETE_USERS",
-    "You are not allowed to delete users",
-);
-static MAY_NOT_SET_ROLE: Stated = forbidden(
-    "YOU_ARE_NOT_ALLOWED_TO_CHANGE_USERS_ROLE",
-    "You are not allowed to change users role",
-);
-static MAY_NOT_BAN: Stated = forbidden(
-    "YOU_ARE_NOT_ALLOWED_TO_BAN_USERS",
-    "You are not allowed to ban users",
-);
-static MAY_NOT_SET_PASSWORD: Stated = forbidden(
-    "YOU_ARE_NOT_ALLOWED_TO_SET_USERS_PASSWORD",
-    "You are not allowed to set users password",
-);
-static MAY_NOT_LIST_SESSIONS: Stated = forbidden(
-    "YOU_ARE_NOT_ALLOWED_TO_LIST_USERS_SESSIONS",
-    "You are not allowed to list users sessions",
-);
-static MAY_NOT_REVOKE: Stated = forbidden(
-    "YOU_ARE_NOT_ALLOWED_TO_REVOKE_USERS_SESSIONS",
-    "You are not allowed to revoke users sessions",
-);
-static MAY_NOT_IMPERSONATE: Stated = forbidden(
-    "YOU_ARE_NOT_ALLOWED_TO_IMPERSONATE_USERS",
-    "You are not allowed to impersonate users",
-);
-static NO_ADMINS: Stated = forbidden(
-    "YOU_CANNOT_IMPERSONATE_ADMINS",
-    "You cannot impersonate admins",
-);
-static NO_SUCH_USER: Stated = stated(StatusCode::NOT_FOUND, "USER_NOT_FOUND", "User not found");
-static EMAIL_TAKEN: Stated = refused(
-    "USER_ALREADY_EXISTS_USE_ANOTHER_EMAIL",
-    "User already exists. Use another email.",
-);
-static NOT_YOURSELF_BANNED: Stated = refused("YOU_CANNOT_BAN_YOURSELF", "You cannot ban yourself");
-static NOT_YOURSELF_REMOVED: Stated =
-    refused("YOU_CANNOT_REMOVE_YOURSELF", "You cannot remove yourself");
-static NO_DATA: Stated = refused("NO_DATA_TO_UPDATE", "No data to update");
-static NO_PASSWORD_HERE: Stated = refused(
-    "PASSWORD_CANNOT_BE_UPDATED_VIA_UPDATE_USER",
-    "Password cannot be updated through update-user. Use the set-user-password endpoint instead",
-);
-static NO_ID_HERE: Stated = refused("USER_ID_CANNOT_BE_UPDATED", "User id cannot be updated");
-static INVALID_ROLE: Stated = refused("INVALID_ROLE_TYPE", "Invalid role type");
-static STAYS_VERIFIED: Stated = refused(
-    "FIELD_NOT_ALLOWED",
-    "emailVerified is not allowed to be set to false",
-);
-static IMPERSONATES_NOBODY: Stated = Stated {
-    status: StatusCode::BAD_REQUEST,
-    code: None,
-    message: "You are not impersonating anyone",
-};
-static NOTHING_TO_CHECK: Stated = Stated {
-    status: StatusCode::BAD_REQUEST,
-    code: None,
-    message: "invalid permission check. no permission(s) were passed.",
-};
-
-fn said(words: &'static Stated) -> Problem {
-    Problem::Stated(words, None)
-}
-
-/// Problems in the words of these routes.
-fn worded(error: AccountError) -> Problem {
-    match error {
-        AccountError::EmailTaken => said(&EMAIL_TAKEN),
-        AccountError::NoAccount => said(&NO_SUCH_USER),
-        // Their address was changed at the same time.
-        AccountError::OtherEmail => Problem::Conflict,
-        error => error.into(),
-    }
 }
 
 /// The session behind a request, from storage. Without one the answer has no body here.
@@ -219,77 +110,6 @@ async fn user(call: &Call, id: &str) -> Result<UserRow, Problem> {
 /// The answer to a request that was carried out.
 async fn done(call: &Call, session: &Session, body: Value) -> Result<Response, Refusal> {
     Ok(call.prolonged(Json(body).into_response(), session).await)
-}
-
-async fn list_users(call: Call) -> Result<Response, Refusal> {
-    let mut fields = Fields::of_query(call.query.as_deref());
-    let search = fields.optional_text("searchValue");
-    let search_field = fields.optional_choice("searchField", &["email", "name"]);
-    let search_operator =
-        fields.optional_choice("searchOperator", &["contains", "starts_with", "ends_with"]);
-    let sort = fields.optional_text("sortBy");
-    let direction = fields.optional_choice("sortDirection", &["asc", "desc"]);
-    let filter_field = fields.optional_text("filterField");
-    let filter_operator = fields.optional_choice("filterOperator", &Comparison::NAMES);
-    fields.done()?;
-    let session = admin_of(&call, &MAY_NOT_LIST).await?;
-
-    let limit = number(&fields, "limit").map(|limit| limit.min(PEOPLE.1));
-    let offset = number(&fields, "offset");
-    let values: Vec<String> =
-        form_urlencoded::parse(call.query.as_deref().unwrap_or("").as_bytes())
-            .filter(|(name, _)| name == "filterValue")
-            .map(|(_, value)| value.into_owned())
-            .collect();
-    let asked = (|| {
-        let condition = |column: &str, comparison: &str, values: &[String]| {
-            Condition::new(
-                Column::named(column)?,
-                Comparison::named(comparison)?,
-                values,
-            )
-        };
-        let mut conditions = vec![];
-        if let Some(search) = search.filter(|text| !text.is_empty()) {
-            let column = search_field.unwrap_or("email");
-            let comparison = search_operator.unwrap_or("contains");
-            conditions.push(condition(column, comparison, &[search])?);
-        }
-        if !values.is_empty() {
-            let column = filter_field.as_deref().unwrap_or("email");
-            conditions.push(condition(column, filter_operator.unwrap_or("eq"), &values)?);
-        }
-        let sort = match sort.filter(|name| !name.is_empty()) {
-            None => None,
-            Some(name) => Some((Column::named(&name)?, direction == Some("desc"))),
-        };
-        let asked = Asked {
-            conditions,
-            sort,
-            limit: limit.unwrap_or(PEOPLE.0),
-            offset: offset.unwrap_or(0),
-        };
-        (asked.limit > 0 && asked.offset >= 0).then_some(asked)
-    })();
-    // What cannot be asked for is true of nobody, as clients know it.
-    let Some(asked) = asked else {
-        return done(&call, &session, json!({"users": [], "total": 0})).await;
-    };
-    let (people, total) = listing::page(&call.app().pool, &asked).await?;
-    let users: Vec<_> = people.iter().map(user_json).collect();
-    let mut body = json!({"users": users, "total": total});
-    for (name, given) in [("limit", limit), ("offset", offset)] {
-        if let Some(given) = given {
-            body[name] = json!(given);
-        }
-    }
-    done(&call, &session, body).await
-}
-
-/// A number of a query; zero, and what is no whole number, is none.
-fn number(fields: &Fields, name: &str) -> Option<i64> {
-    let text = fields.raw(name)?.as_str()?;
-    text.trim().parse().ok().filter(|number| *number != 0)
 }
 
 async fn get_user(call: Call) -> Result<Response, Refusal> {
@@ -357,86 +177,6 @@ async fn create_user(call: Call) -> Result<Response, Refusal> {
 
 fn tier(value: &Value) -> Option<Tier> {
     Tier::parse(value.as_str()?)
-}
-
-async fn update_user(call: Call) -> Result<Response, Refusal> {
-    let mut fields = call.fields(BodyTypes::Json, false)?;
-    let id = fields.coerced_text("userId");
-    let mut data = fields.part("data", "body.data");
-    fields.done()?;
-    let session = admin_of(&call, &MAY_NOT_UPDATE).await?;
-    for (name, words) in [("password", &NO_PASSWORD_HERE), ("id", &NO_ID_HERE)] {
-        if data.has(name) {
-            return Err(said(words).into());
-        }
-    }
-    let role = match data.raw("role") {
-        None => None,
-        Some(role) => Some(roles(role).ok_or(said(&INVALID_ROLE))?),
-    };
-    let email = match data.optional_text("email") {
-        None => None,
-        Some(email) => Some(EmailAddress::parse(&email).map_err(|_| Problem::InvalidEmail)?),
-    };
-    let is_verified = data.optional_bool("emailVerified");
-    let change = UserChange {
-        profile: ProfileChange {
-            name: data.optional_text("name"),
-            image: data.removable_text("image"),
-            locale: data.removable_text("locale"),
-        },
-        role,
-        tier: data.optional("accessTier", tier),
-        email,
-        is_verified: is_verified == Some(true),
-        ban: None,
-    };
-    let banned = data.optional_bool("banned");
-    let reason = data.removable_text("banReason");
-    let until = data.optional("banExpires", |value| match value {
-        Value::Null => Some(None),
-        value => Some(Some(
-            DateTime::parse_from_rfc3339(value.as_str()?).ok()?.to_utc(),
-        )),
-    });
-    for kept in ["name", "image", "locale", "banReason"] {
-        data.check_kept(kept);
-    }
-    data.done()?;
-    const SETTABLE: [&str; 10] = [
-        "name",
-        "image",
-        "locale",
-        "role",
-        "accessTier",
-        "email",
-        "emailVerified",
-        "banned",
-        "banReason",
-        "banExpires",
-    ];
-    if !SETTABLE.iter().any(|name| data.has(name)) {
-        return Err(said(&NO_DATA).into());
-    }
-    let user = user(&call, &id).await?;
-    if user.email_verified && is_verified == Some(false) {
-        return Err(said(&STAYS_VERIFIED).into());
-    }
-    let ban = match banned {
-        Some(false) => Some(BanChange::Lift),
-        None if !user.banned || reason.is_none() && until.is_none() => None,
-        // What is not said of a ban stays as it is.
-        Some(true) | None => Some(BanChange::Ban {
-            reason: reason.unwrap_or_else(|| user.ban_reason.clone()),
-            until: until.unwrap_or(user.ban_expires),
-        }),
-    };
-    if matches!(ban, Some(BanChange::Ban { .. })) && user.id == session.live.user.id {
-        return Err(said(&NOT_YOURSELF_BANNED).into());
-    }
-    let change = UserChange { ban, ..change };
-    let user = changed(&call, &session, &user, change).await?;
-    done(&call, &session, json!(user_json(&user))).await
 }
 
 async fn changed(
@@ -597,65 +337,6 @@ async fn revoke_user_sessions(call: Call) -> Result<Response, Refusal> {
         admin::end_sessions(call.app(), &at_work(&call, &session), &id).await?;
     }
     done(&call, &session, json!({"success": true})).await
-}
-
-async fn impersonate_user(call: Call) -> Result<Response, Refusal> {
-    let mut fields = call.fields(BodyTypes::Json, false)?;
-    let id = fields.coerced_text("userId");
-    fields.done()?;
-    let session = admin_of(&call, &MAY_NOT_IMPERSONATE).await?;
-    let user = user(&call, &id).await?;
-    if user.has_role(Roles::admin().as_str()) {
-        return Err(said(&NO_ADMINS).into());
-    }
-    let app = call.app();
-    let entered = admin::impersonate(app, &at_work(&call, &session), user).await?;
-    let token = &entered.started.token;
-    let body = json!(session_and_user(
-        &entered.started.session,
-        token,
-        &entered.user
-    ));
-    let mut response = without_session_cookies(Json(body).into_response(), &call);
-    let brief = call.cookie("dont_remember").unwrap_or_default();
-    let back = format!("{}:{brief}", session.token);
-    let cookie = call
-        .web
-        .cookies
-        .signed(&app.cookies, "admin_session", &back, Some(BACK_FOR));
-    set_cookies(&mut response, vec![cookie]);
-    Ok(with_session(response, &call, token, false))
-}
-
-async fn stop_impersonating(call: Call) -> Result<Response, Refusal> {
-    call.fields(BodyTypes::Json, false)?;
-    let acting = somebody(&call).await?;
-    let Some(admin_id) = &acting.live.session.impersonated_by else {
-        return Err(said(&IMPERSONATES_NOBODY).into());
-    };
-    let app = call.app();
-    let back = call.cookie("admin_session");
-    let back = back.as_deref().and_then(|back| back.split_once(':'));
-    let own = match back {
-        Some((token, _)) => app.sessions.find_stored(token, app.clock.now()).await?,
-        None => None,
-    };
-    // The cookie of another admin on this device leads nowhere.
-    let own = own.filter(|live| live.user.id == *admin_id);
-    admin::stop_impersonating(app, &acting.live, &call.caller).await?;
-    let without_way_back = |mut response: Response| {
-        set_cookies(&mut response, vec![call.web.cookies.clear("admin_session")]);
-        response
-    };
-    let (Some(live), Some((token, _))) = (own, back) else {
-        let nobody = as_json(StatusCode::UNAUTHORIZED.into_response());
-        let response = without_session_cookies(nobody, &call);
-        return Err(Refusal::answer(without_way_back(response)));
-    };
-    let body = json!(session_and_user(&live.session, token, &live.user));
-    let response = Json(body).into_response();
-    let response = with_session(response, &call, token, live.session.remembered);
-    Ok(without_way_back(response))
 }
 
 async fn has_permission(call: Call) -> Result<Response, Refusal> {

@@ -2,11 +2,13 @@
 
 mod account;
 mod admin;
+mod admin_changes;
 mod admin_emails;
 mod api_keys;
 mod auth;
 mod authenticator;
 mod bad_input;
+mod bans;
 mod breached;
 mod change_email;
 mod change_email_links;
@@ -29,6 +31,7 @@ mod harness;
 mod idempotency;
 mod impersonation;
 mod interrupted;
+mod last_admin;
 mod layers;
 mod limits;
 mod lockout;
