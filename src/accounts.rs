@@ -316,6 +316,7 @@ pub async fn register_as(
         role,
         password: hash.is_some(),
         email_verified,
+        link: None,
         at: now,
     };
     let command = UserCommand::All(vec![command, UserCommand::ChangeTier { tier, at: now }]);

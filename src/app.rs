@@ -20,6 +20,8 @@ use crate::crypto::password::breach::BreachFilter;
 use crate::crypto::password::{HashParams, Passwords};
 use crate::custody::Custody;
 use crate::mail::{Mailbox, Mailer, SmtpMailer, SmtpSettings, SmtpTls};
+use crate::oauth::Providers;
+use crate::outgoing::Outgoing;
 use crate::sessions::Sessions;
 use crate::signing::Signing;
 use crate::store::claims::Claims;
@@ -57,6 +59,8 @@ pub struct App {
     pub mailer: Mailer,
     /// Calls to other services.
     pub http: reqwest::Client,
+    /// Other providers that people sign in by.
+    pub providers: Providers,
     /// Keys what must not be guessed: idempotency keys, counters.
     pub root: Key32,
     /// What `/metrics` shows.
@@ -197,6 +201,8 @@ async fn assemble(config: Config, parts: Parts) -> anyhow::Result<(Arc<App>, Joi
         .map(|s| Zeroizing::new(s.secret.expose_secret().to_owned()))
         .collect();
     let freshness = store.freshness().clone();
+    let outgoing = Outgoing::new(config.allow_private_providers)
+        .context("making the HTTP client for other providers")?;
     let app = Arc::new(App {
         cookies: CookieSigner::new(
             &mail_secrets
@@ -211,6 +217,7 @@ async fn assemble(config: Config, parts: Parts) -> anyhow::Result<(Arc<App>, Joi
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .context("making the HTTP client")?,
+        providers: Providers::new(config.providers.clone(), outgoing, &config.base_url),
         metrics: telemetry::metrics(),
         config,
         pool,

@@ -4,6 +4,7 @@
 //! message, `Debug` text or `config show` line holds a secret.
 
 mod groups;
+mod providers;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use url::{Host, Url};
 use zeroize::Zeroizing;
 
 use groups::{Database, Web};
+pub use providers::Provider;
 use reader::Reader;
 
 /// Everything that an operator can set; each field names its variable, unit and default.
@@ -117,6 +119,12 @@ pub struct Config {
     pub cancel_on_reinvite: bool,
     /// `MANA_AUTH_MULTI_SESSION`: several people may be signed in on one device; default false.
     pub multi_session: bool,
+    /// `[social.ID]` in the file, or `MANA_AUTH_SOCIAL_ID_CLIENT_ID` and so on: providers that people sign in by, by id;
+    /// default none.
+    pub providers: BTreeMap<String, Provider>,
+    /// `MANA_AUTH_ALLOW_PRIVATE_PROVIDERS`: providers may be reached over plain http and at addresses that are not
+    /// public (S-46); default false in production.
+    pub allow_private_providers: bool,
     /// `MAX_DAILY_SIGNUPS`: accounts that may be made in a day (UTC), 0 for any number; default 0.
     pub max_daily_signups: u32,
     /// `MANA_AUTH_ADMIN_EMAILS`: lower-case addresses whose accounts have the role admin; default none.
@@ -375,6 +383,8 @@ impl Config {
         let jwt_tier = !reader
             .list("JWT_EXTRA_CLAIMS", Vec::new(), values::extra_claim)
             .is_empty();
+        let allow_private_providers =
+            reader.switch("MANA_AUTH_ALLOW_PRIVATE_PROVIDERS", !production);
         let error_shape = reader.choice(
             "AUTH_ERROR_SHAPE",
             ErrorShape::V1,
@@ -423,6 +433,8 @@ impl Config {
                 .switch("MANA_AUTH_ORG_REQUIRE_VERIFIED", require_email_verification),
             cancel_on_reinvite: reader.switch("MANA_AUTH_CANCEL_ON_REINVITE", false),
             multi_session: reader.switch("MANA_AUTH_MULTI_SESSION", false),
+            providers: providers::read(&mut reader, allow_private_providers),
+            allow_private_providers,
             max_daily_signups: reader.number("MAX_DAILY_SIGNUPS", 0, 0..=u32::MAX),
             admin_emails: reader.list("MANA_AUTH_ADMIN_EMAILS", Vec::new(), values::email),
             smtp: groups::read_smtp(&mut reader, production),

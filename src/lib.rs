@@ -32,6 +32,8 @@ pub mod mail;
 pub mod maintenance;
 pub mod organizations;
 pub mod passkeys;
+pub mod oauth;
+pub mod outgoing;
 pub mod rebuild;
 pub mod second_factor;
 pub mod self_service;

@@ -182,6 +182,7 @@ const RULES: &[Rule] = &[
             "getrandom",
             "hmac",
             "jsonwebtoken",
+            "ring::signature",
             "scrypt",
             "sha1::",
             "subtle",

@@ -244,6 +244,7 @@ async fn register(app: Arc<App>, n: usize) -> anyhow::Result<Stream> {
         role: Roles::user(),
         password: true,
         email_verified: false,
+        link: None,
         at: now,
     };
     let key = app.store.custody().new_data_key(user.as_str());

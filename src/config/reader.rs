@@ -23,7 +23,7 @@ pub enum Kind {
 }
 
 /// Every name there is; what is not here is refused.
-pub const SETTINGS: [(&str, Kind); 60] = [
+pub const SETTINGS: [(&str, Kind); 61] = [
     ("AUTH_ERROR_SHAPE", Kind::One),
     ("BASE_URL", Kind::One),
     ("BETTER_AUTH_SECRET", Kind::Secret),
@@ -35,6 +35,7 @@ pub const SETTINGS: [(&str, Kind); 60] = [
     ("JWT_EXTRA_CLAIMS", Kind::List),
     ("JWT_ISSUER", Kind::One),
     ("MANA_AUTH_ADMIN_EMAILS", Kind::List),
+    ("MANA_AUTH_ALLOW_PRIVATE_PROVIDERS", Kind::One),
     ("MANA_AUTH_BREACHED_PASSWORDS", Kind::One),
     ("MANA_AUTH_CANCEL_ON_REINVITE", Kind::One),
     ("MANA_AUTH_CHANGE_EMAIL_CONFIRM", Kind::One),
@@ -86,6 +87,20 @@ pub const SETTINGS: [(&str, Kind); 60] = [
     ("WEBAUTHN_RP_NAME", Kind::One),
 ];
 
+/// What stands before the id of a provider in the names of its settings.
+const PROVIDER: &str = "MANA_AUTH_SOCIAL_";
+/// What stands behind it. In the file, the same in lower case are keys of the table `social.ID`.
+const PROVIDER_FIELDS: [(&str, Kind); 8] = [
+    ("CLIENT_ID", Kind::One),
+    ("CLIENT_SECRET", Kind::Secret),
+    ("ISSUER", Kind::One),
+    ("AUTHORIZE_URL", Kind::One),
+    ("TOKEN_URL", Kind::One),
+    ("USERINFO_URL", Kind::One),
+    ("JWKS_URL", Kind::One),
+    ("SCOPES", Kind::List),
+];
+
 /// Not settings of ours: they only say where the data folder is by default.
 const FOLDERS: [&str; 2] = ["HOME", "XDG_DATA_HOME"];
 
@@ -100,10 +115,48 @@ fn is_known(name: &str) -> bool {
 }
 
 fn kind_of(name: &str) -> Option<Kind> {
-    SETTINGS
-        .iter()
-        .find(|(known, _)| *known == name)
-        .map(|(_, kind)| *kind)
+    let fixed = SETTINGS.iter().find(|(known, _)| *known == name);
+    let kind = fixed.map(|(_, kind)| *kind);
+    kind.or_else(|| Some(provider_setting(name)?.1))
+}
+
+/// The id in the name of a provider's setting, and how that may be written.
+fn provider_setting(name: &str) -> Option<(&str, Kind)> {
+    let rest = name.strip_prefix(PROVIDER)?;
+    PROVIDER_FIELDS.iter().find_map(|(field, kind)| {
+        let id = rest.strip_suffix(field)?.strip_suffix('_')?;
+        let plain = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit();
+        // The password goes by this name among a person's accounts.
+        let good = !id.is_empty() && id.bytes().all(plain) && id != "CREDENTIAL";
+        good.then_some((id, *kind))
+    })
+}
+
+/// The tables `social.ID` of a file, as the names that their keys have in the environment.
+fn flattened(file: toml::Table) -> Vec<(String, toml::Value)> {
+    let mut flat = Vec::new();
+    for (name, value) in file {
+        match value {
+            toml::Value::Table(providers) if name == "social" => {
+                for (id, value) in providers {
+                    match value {
+                        toml::Value::Table(fields) => flat.extend(
+                            fields
+                                .into_iter()
+                                .map(|(field, value)| (provider_name(&id, &field), value)),
+                        ),
+                        other => flat.push((format!("social.{id}"), other)),
+                    }
+                }
+            }
+            value => flat.push((name, value)),
+        }
+    }
+    flat
+}
+
+fn provider_name(id: &str, field: &str) -> String {
+    format!("{PROVIDER}{id}_{field}").to_ascii_uppercase()
 }
 
 /// Reads settings one by one and remembers what was wrong, what to warn of and what to show.
@@ -137,7 +190,7 @@ impl<'a> Reader<'a> {
                 reader.problem(name, "is not a known setting");
             }
         }
-        for (name, value) in file.into_iter().flatten() {
+        for (name, value) in file.map(flattened).unwrap_or_default() {
             match file_text(&name, value) {
                 Ok(text) => {
                     reader.file.insert(name, text);
@@ -306,6 +359,65 @@ impl<'a> Reader<'a> {
         Some(url)
     }
 
+    /// The ids of the providers that anything is set for, in lower case.
+    pub fn providers(&self) -> BTreeSet<String> {
+        let names = self.env.keys().chain(self.file.keys());
+        let names = names.filter(|name| self.is_set(name));
+        let ids = names.filter_map(|name| {
+            let name = name.strip_suffix("_FILE").unwrap_or(name);
+            Some(provider_setting(name)?.0.to_ascii_lowercase())
+        });
+        ids.collect()
+    }
+
+    /// Reads one value of a provider, which may be missing.
+    pub fn of_provider<T>(
+        &mut self,
+        id: &str,
+        field: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let name = provider_name(id, field);
+        let (text, _) = self.text(&name)?;
+        let parsed = parse(text.trim());
+        parsed.map_err(|problem| self.problem(&name, &problem)).ok()
+    }
+
+    /// The same for one that must be there.
+    pub fn required_of_provider<T>(
+        &mut self,
+        id: &str,
+        field: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let value = self.of_provider(id, field, parse);
+        let name = provider_name(id, field);
+        if value.is_none() && !self.is_broken(&name) {
+            self.problem(&name, "is required for a provider");
+        }
+        value
+    }
+
+    /// The secret that a provider knows us by, if it wants one.
+    pub fn secret_of_provider(&mut self, id: &str) -> Option<SecretString> {
+        Some(self.secret_text(&provider_name(id, "CLIENT_SECRET"))?.0)
+    }
+
+    /// Adds a problem with what is set for a provider.
+    pub fn provider_problem(&mut self, id: &str, field: &str, problem: &str) {
+        self.problem(&provider_name(id, field), problem);
+    }
+
+    /// Shows which providers there are; their settings are named by whoever runs the service.
+    pub fn show_providers(&mut self, ids: &[&str]) {
+        if !ids.is_empty() {
+            let in_env = self.env.keys().any(|name| name.starts_with(PROVIDER));
+            let source = if in_env { Source::Env } else { Source::File };
+            self.shown
+                .insert("MANA_AUTH_SOCIAL_*", (ids.join(","), source));
+        }
+    }
+
     /// Gives what is to be shown and logged, or all problems.
     pub fn finish(self) -> Result<(Shown, Vec<String>), ConfigErrors> {
         if !self.problems.is_empty() {
@@ -325,6 +437,13 @@ impl<'a> Reader<'a> {
     ) -> Option<SecretString> {
         self.shown
             .insert(name, ("unset".to_owned(), Source::Default));
+        let (secret, source) = self.secret_text(name)?;
+        self.shown
+            .insert(name, (show(secret.expose_secret()), source));
+        Some(secret)
+    }
+
+    fn secret_text(&mut self, name: &str) -> Option<(SecretString, Source)> {
         let by_file = format!("{name}_FILE");
         // Both spellings of one source contradict each other; one in the environment beats both in the file.
         for source in [Source::Env, Source::File] {
@@ -344,8 +463,7 @@ impl<'a> Reader<'a> {
                 },
                 (None, None) => continue,
             };
-            self.shown.insert(name, (show(&text), source));
-            return Some(SecretString::from(text));
+            return Some((SecretString::from(text), source));
         }
         None
     }

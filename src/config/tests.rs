@@ -756,3 +756,95 @@ fn every_setting_is_shown_once() {
     let known: Vec<&str> = reader::SETTINGS.iter().map(|(name, _)| *name).collect();
     assert_eq!(names, known);
 }
+
+const ACME: &str = r#"
+    [social.acme]
+    client_id = "mana"
+    client_secret = "hunter2"
+    issuer = "https://acme.example"
+    authorize_url = "https://acme.example/authorize"
+    token_url = "https://acme.example/token"
+    jwks_url = "https://acme.example/jwks"
+    scopes = ["openid", "email"]
+"#;
+
+#[test]
+fn providers_come_from_the_file_and_the_environment_wins() {
+    let id = ("MANA_AUTH_SOCIAL_ACME_CLIENT_ID", "other");
+    let config = read_with_file(&[id], ACME).unwrap();
+    let acme = &config.providers["acme"];
+    assert_eq!(acme.client_id, "other");
+    assert_eq!(acme.token_url.as_str(), "https://acme.example/token");
+    assert_eq!(acme.scopes, ["openid", "email"]);
+    let secret = acme.client_secret.as_ref().unwrap();
+    assert_eq!(secret.expose_secret(), "hunter2");
+    let line = shown(&config, "MANA_AUTH_SOCIAL_*");
+    assert_eq!(line, ("acme".to_owned(), Source::Env));
+    assert!(!format!("{acme:?} {:?}", config.show()).contains("hunter2"));
+}
+
+#[test]
+fn secret_of_a_provider_comes_from_a_file() {
+    let secret = file_with("hunter3\n");
+    let path = secret.path().display().to_string();
+    let file = ACME.replace(
+        "client_secret = \"hunter2\"",
+        &format!("client_secret_file = \"{path}\""),
+    );
+    let config = read_with_file(&[], &file).unwrap();
+    let secret = config.providers["acme"].client_secret.as_ref().unwrap();
+    assert_eq!(secret.expose_secret(), "hunter3");
+}
+
+/// S-46
+#[test]
+fn half_a_provider_is_refused_and_production_wants_https() {
+    for (line, problem) in [
+        (
+            "client_id = \"mana\"",
+            "CLIENT_ID: is required for a provider",
+        ),
+        (
+            "issuer = \"https://acme.example\"",
+            "ISSUER: is required beside JWKS_URL",
+        ),
+        (
+            "jwks_url = \"https://acme.example/jwks\"",
+            "USERINFO_URL: is required, or JWKS_URL",
+        ),
+    ] {
+        let found = problems(read_with_file(&[], &ACME.replace(line, "")));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(
+            found[0].starts_with(&format!("MANA_AUTH_SOCIAL_ACME_{problem}")),
+            "{found:?}"
+        );
+    }
+    for line in [
+        "typo = 1",
+        "client_id = [\"a\"]",
+        "token_url = \"https://u:p@acme.example\"",
+    ] {
+        let name = line.split(' ').next().unwrap();
+        let lines: Vec<&str> = ACME
+            .lines()
+            .filter(|old| !old.trim().starts_with(name))
+            .collect();
+        let file = format!("{}\n{line}", lines.join("\n"));
+        assert!(read_with_file(&[], &file).is_err(), "{line}");
+    }
+    for bad in [
+        "[social]\nacme = 1",
+        "[social.credential]\nclient_id = \"x\"",
+        "[social.a-b]\nclient_id = \"x\"",
+    ] {
+        assert!(read_with_file(&[], bad).is_err(), "{bad}");
+    }
+    let plain = ("MANA_AUTH_ALLOW_PRIVATE_PROVIDERS", "false");
+    let http = ACME.replace("https://acme.example/token", "http://acme.example/token");
+    assert!(read_with_file(&[], &http).is_ok());
+    assert_eq!(
+        problems(read_with_file(&[plain], &http)),
+        ["MANA_AUTH_SOCIAL_ACME_TOKEN_URL: must be an https URL"]
+    );
+}

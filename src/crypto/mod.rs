@@ -6,6 +6,7 @@
 pub mod aead;
 pub mod cookies;
 pub mod hex;
+pub mod id_token;
 pub mod jwt;
 pub mod key_ring;
 pub mod password;

@@ -54,6 +54,7 @@ impl Person {
             role: Roles::user(),
             password: true,
             email_verified: false,
+            link: None,
             at: app.clock.now(),
         }
     }

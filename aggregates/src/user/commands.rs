@@ -6,6 +6,19 @@ use super::choices::{ErasureReason, PasswordCause, SecondFactorMethod};
 use crate::session::EndReason;
 use crate::{EmailAddress, Roles, SessionId, Tier, UserId};
 
+/// An account at another provider that a person is to sign in by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewLink {
+    /// Our id of the link.
+    pub link_id: String,
+    /// Name of the provider.
+    pub provider: String,
+    /// Who they are there; together with the provider unique over all accounts.
+    pub subject: String,
+    /// What the provider lets us do.
+    pub scopes: Vec<String>,
+}
+
 /// A request to change a user. Secrets travel beside a command, into custody, never inside it.
 #[derive(Clone)]
 pub enum UserCommand {
@@ -29,6 +42,8 @@ pub enum UserCommand {
         password: bool,
         /// Whether the address is proven already.
         email_verified: bool,
+        /// The account at another provider that it is made from; that provider's tokens go into custody with this.
+        link: Option<NewLink>,
         /// When.
         at: DateTime<Utc>,
     },

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use account::Account;
 pub use choices::{Change, ErasureReason, PasswordCause, SecondFactorMethod};
-pub use commands::UserCommand;
+pub use commands::{NewLink, UserCommand};
 pub use events::UserEvent;
 
 use self::second_factor::SecondFactor;
@@ -106,6 +106,7 @@ impl User {
                 role,
                 password,
                 email_verified,
+                link,
                 at,
             } => {
                 if *self != Self::Absent {
@@ -127,6 +128,13 @@ impl User {
                     at,
                 }));
                 events.extend(email_verified.then_some(UserEvent::EmailVerified { at }));
+                events.extend(link.map(|link| UserEvent::AccountLinked {
+                    link_id: link.link_id,
+                    provider: link.provider,
+                    subject: personal(link.subject),
+                    scopes: link.scopes,
+                    at,
+                }));
                 Ok(events)
             }
             UserCommand::VerifyEmail { email, at } => self.account()?.verify_email(&email, at),

@@ -30,6 +30,7 @@ fn register() -> UserCommand {
         role: Roles::user(),
         password: true,
         email_verified: false,
+        link: None,
         at: at(),
     }
 }
@@ -153,6 +154,31 @@ fn an_account_may_be_made_without_a_password_and_with_a_proven_address() {
         .given_no_previous_events()
         .when(command)
         .then_expect_events(vec![registered(), UserEvent::EmailVerified { at: at() }]);
+}
+
+#[test]
+fn an_account_may_be_made_from_one_at_another_provider() {
+    let mut command = register();
+    if let UserCommand::Register { password, link, .. } = &mut command {
+        *password = false;
+        *link = Some(NewLink {
+            link_id: "l1".into(),
+            provider: "acme".into(),
+            subject: "s1".into(),
+            scopes: vec!["email".into()],
+        });
+    }
+    let linked = UserEvent::AccountLinked {
+        link_id: "l1".into(),
+        provider: "acme".into(),
+        subject: Personal::about("u1", "s1".into()),
+        scopes: vec!["email".into()],
+        at: at(),
+    };
+    user()
+        .given_no_previous_events()
+        .when(command)
+        .then_expect_events(vec![registered(), linked]);
 }
 
 #[test]

@@ -276,6 +276,7 @@ fn command(request: &Request, now: i64) -> UserCommand {
             role: Roles::user(),
             password: true,
             email_verified: false,
+            link: None,
             at,
         },
         Request::Verify(text) => UserCommand::VerifyEmail {

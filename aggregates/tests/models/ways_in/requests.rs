@@ -65,6 +65,7 @@ pub fn command(request: Request, now: i64, made: usize) -> UserCommand {
             role: Roles::user(),
             password,
             email_verified,
+            link: None,
             at,
         },
         Request::Verify => UserCommand::VerifyEmail { email, at },
