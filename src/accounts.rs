@@ -2,7 +2,7 @@
 //! gives the same commands.
 
 use aggregates::session::{EndReason, Session, SessionCommand, SessionError, SignInMethod};
-use aggregates::user::{User, UserCommand, UserError};
+use aggregates::user::{NewLink, User, UserCommand, UserError};
 use aggregates::{ClaimScope, EmailAddress, Roles, Tier, UserId};
 use chrono::TimeDelta;
 use projections::sessions::SessionRow;
@@ -17,6 +17,7 @@ use crate::guard::Refused;
 use crate::ids;
 use crate::links;
 use crate::mail::{Mail, MailKind};
+use crate::oauth::ProviderTokens;
 use crate::sessions::Live;
 use crate::signing::{Claims, LIFETIME_SECS};
 use crate::store::idempotency::{Fingerprint, Outcome};
@@ -188,6 +189,16 @@ pub struct NewAccount {
     pub image: Option<String>,
     /// Language tag.
     pub locale: Option<String>,
+    /// The account at another provider that it is made from.
+    pub link: Option<FirstLink>,
+}
+
+/// An account at another provider, with what that has given us.
+pub struct FirstLink {
+    /// The account.
+    pub link: NewLink,
+    /// Into custody.
+    pub tokens: ProviderTokens,
 }
 
 /// What somebody may do and see from the start.
@@ -254,6 +265,7 @@ pub async fn register_as(
         email_verified,
         image,
         locale,
+        link,
     } = account;
     let hash = match password {
         Some(password) => Some(app.passwords.hash(password).await?),
@@ -294,6 +306,10 @@ pub async fn register_as(
         let hash = hash.expose().as_bytes();
         context = context.with_secret(custody.put(kind::PASSWORD, id.as_str(), ONLY, hash));
     }
+    let (link, tokens) = link.map(|first| (first.link, first.tokens)).unzip();
+    if let (Some(link), Some(tokens)) = (&link, &tokens) {
+        context = context.with_secret(tokens.put(custody, id.as_str(), &link.link_id));
+    }
     if let Some(callback) = verification.callback {
         context = context.then(effects::mail(
             id.as_str(),
@@ -316,7 +332,7 @@ pub async fn register_as(
         role,
         password: hash.is_some(),
         email_verified,
-        link: None,
+        link,
         at: now,
     };
     let command = UserCommand::All(vec![command, UserCommand::ChangeTier { tier, at: now }]);

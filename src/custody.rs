@@ -26,6 +26,8 @@ pub mod kind {
     pub const TOTP: &str = "totp";
     /// Keyed hashes of a person's backup codes, a JSON array of hex texts.
     pub const BACKUP_CODES: &str = "backup_codes";
+    /// What another provider has given us for a person, as JSON; the id is that of the link.
+    pub const PROVIDER_TOKENS: &str = "provider_tokens";
     /// The private half of a signing key, 32 bytes; the id is the `kid`.
     pub const SIGNING_KEY: &str = "signing_key";
     /// A random secret of the service; the id says which.

@@ -99,7 +99,10 @@ fn asks(app: &App, method: SignInMethod) -> bool {
 }
 
 /// Refuses whoever is banned, and lifts a ban whose time is over.
-async fn without_old_ban(app: &App, user: UserRow) -> Result<UserRow, AccountError> {
+///
+/// # Errors
+/// `Banned`; else when it cannot be written.
+pub async fn without_old_ban(app: &App, user: UserRow) -> Result<UserRow, AccountError> {
     if !user.banned {
         return Ok(user);
     }

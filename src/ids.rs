@@ -29,6 +29,11 @@ pub fn part_of_organization() -> String {
     random_token(ID_LENGTH)
 }
 
+/// Id of a new link to an account at another provider.
+pub fn link() -> String {
+    random_token(ID_LENGTH)
+}
+
 /// Id of a new signing key.
 pub fn signing_key() -> String {
     random_token(ID_LENGTH)

@@ -175,6 +175,7 @@ async fn sign_up(
         email_verified: true,
         image: None,
         locale: None,
+        link: None,
     };
     let context = caller.context_about(Actor::Anonymous, "");
     let user = accounts::register(app, account, context, Verification::NONE).await?;
@@ -196,6 +197,10 @@ async fn proven(
     let mut context = caller.context_about(Actor::User(user.id.clone()), &user.id);
     for kind in [kind::PASSWORD, kind::TOTP, kind::BACKUP_CODES] {
         context = context.with_secret(custody.delete(kind, &user.id, ONLY));
+    }
+    // Nor do the accounts at other providers stay.
+    for account in projections::accounts::of_user(&app.pool, &user.id).await? {
+        context = context.with_secret(custody.delete(kind::PROVIDER_TOKENS, &user.id, &account.id));
     }
     // The link itself is used up when the session starts.
     let context = self_service::without_tokens(&user.id, Some(TokenKind::MagicLink), context);

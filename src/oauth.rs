@@ -18,10 +18,12 @@ use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use url::Url;
+use zeroize::Zeroizing;
 
 use crate::config::Provider;
 use crate::crypto::id_token::{Expected, KeySet};
 use crate::crypto::tokens::random_token;
+use crate::custody::{Custody, CustodyChange, kind};
 use crate::outgoing::{Outgoing, OutgoingError};
 
 /// Published keys are read anew after this long.
@@ -67,6 +69,34 @@ pub struct ProviderTokens {
     pub expires_at: Option<DateTime<Utc>>,
     /// When the refresh token ends, if that is known.
     pub refresh_expires_at: Option<DateTime<Utc>>,
+}
+
+impl ProviderTokens {
+    /// The tokens as the secret of a link.
+    pub fn put(&self, custody: &Custody, user_id: &str, link_id: &str) -> CustodyChange {
+        custody.put(kind::PROVIDER_TOKENS, user_id, link_id, &self.bytes())
+    }
+
+    /// What is kept in custody.
+    pub fn bytes(&self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(serde_json::to_vec(self).expect("tokens are plain texts and times"))
+    }
+
+    /// The same with what only `older` ones have: providers do not send a refresh token each time.
+    pub fn or(self, older: Self) -> Self {
+        let keeps = self.refresh_token.is_none();
+        Self {
+            access_token: self.access_token.or(older.access_token),
+            refresh_token: self.refresh_token.or(older.refresh_token),
+            id_token: self.id_token.or(older.id_token),
+            expires_at: self.expires_at,
+            refresh_expires_at: if keeps {
+                older.refresh_expires_at
+            } else {
+                self.refresh_expires_at
+            },
+        }
+    }
 }
 
 /// Tokens, and what they allow.
@@ -215,8 +245,7 @@ impl Providers {
         let request = client
             .exchange_code(AuthorizationCode::new(code.to_owned()))
             .set_pkce_verifier(PkceCodeVerifier::new(verifier.to_owned()));
-        let http = |request| self.outgoing.send(request);
-        granted(request.request_async(&http).await, now)
+        granted(request.request_async(&self.outgoing).await, now)
     }
 
     /// Makes a new access token.
@@ -232,8 +261,7 @@ impl Providers {
         let client = self.client(provider)?;
         let refresh_token = RefreshToken::new(refresh_token.to_owned());
         let request = client.exchange_refresh_token(&refresh_token);
-        let http = |request| self.outgoing.send(request);
-        granted(request.request_async(&http).await, now)
+        granted(request.request_async(&self.outgoing).await, now)
     }
 
     fn client(&self, provider: &Provider) -> Result<TokenClient, OAuthError> {

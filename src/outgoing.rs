@@ -2,10 +2,11 @@
 //! checked, and the call goes to one of those. No redirect is followed, no proxy asked, and size and time have an end.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use oauth2::{HttpRequest, HttpResponse};
+use oauth2::{AsyncHttpClient, HttpRequest, HttpResponse};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
 use url::Host;
@@ -95,6 +96,15 @@ impl Outgoing {
             *headers = std::mem::take(response.headers_mut());
         }
         Ok(answer.body(body)?)
+    }
+}
+
+impl<'c> AsyncHttpClient<'c> for Outgoing {
+    type Error = OutgoingError;
+    type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, OutgoingError>> + Send + 'c>>;
+
+    fn call(&'c self, request: HttpRequest) -> Self::Future {
+        Box::pin(self.send(request))
     }
 }
 

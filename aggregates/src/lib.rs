@@ -14,7 +14,7 @@ pub mod signing_keys;
 pub mod user;
 pub mod values;
 
-pub use claims::{ClaimChange, ClaimScope};
+pub use claims::{ClaimChange, ClaimScope, external_identity};
 pub use ids::{OrganizationId, SessionId, UserId};
 pub use personal::Personal;
 pub use values::{EmailAddress, Roles, Tier};

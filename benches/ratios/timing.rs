@@ -77,6 +77,7 @@ async fn register(app: &App, n: usize) -> anyhow::Result<()> {
         email_verified: false,
         image: None,
         locale: None,
+        link: None,
     };
     accounts::register(
         app,

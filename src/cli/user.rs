@@ -179,6 +179,7 @@ async fn register(app: &App, create: Create) -> anyhow::Result<()> {
         email_verified: false,
         image: None,
         locale: None,
+        link: None,
     };
     let context = Context::of(Actor::Operator);
     let user = accounts::register(app, account, context, Verification::NONE).await?;

@@ -93,6 +93,8 @@ pub enum TokenKind {
     RevertEmail,
     /// Ends all sessions of a person.
     EndSessions,
+    /// Leads back from another provider, to what is kept of the sign-in that began there.
+    SocialState,
 }
 
 impl TokenKind {
@@ -112,6 +114,7 @@ impl TokenKind {
             Self::DeleteAccount => "delete-account",
             Self::RevertEmail => "revert-email",
             Self::EndSessions => "end-sessions",
+            Self::SocialState => "social-state",
         }
     }
 }
@@ -153,7 +156,7 @@ mod tests {
 
     use super::*;
 
-    const KINDS: [TokenKind; 12] = [
+    const KINDS: [TokenKind; 13] = [
         TokenKind::Session,
         TokenKind::PasswordReset,
         TokenKind::MagicLink,
@@ -166,6 +169,7 @@ mod tests {
         TokenKind::DeleteAccount,
         TokenKind::RevertEmail,
         TokenKind::EndSessions,
+        TokenKind::SocialState,
     ];
 
     #[test]

@@ -164,6 +164,7 @@ async fn create_user(call: Call) -> Result<Response, Refusal> {
         email_verified,
         image,
         locale,
+        link: None,
     };
     let standing = Standing {
         role,

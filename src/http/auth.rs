@@ -166,6 +166,7 @@ async fn sign_up(call: Call) -> Result<Response, Problem> {
         email_verified: false,
         image: image.clone(),
         locale: locale.clone(),
+        link: None,
     };
     let keep: fn(&UserRow) -> Option<Outcome> = if verify_first {
         |user| Some(outcome(user))

@@ -33,6 +33,8 @@ const fn limit(name: &'static str, requests: i32, window_secs: i32) -> Limit {
 
 /// `/sign-in/*`, also through the service's own login.
 pub const SIGN_IN: Limit = limit("sign-in", 3, 10);
+/// `/sign-in/social`.
+pub const SIGN_IN_SOCIAL: Limit = limit("sign-in/social", 3, 10);
 /// `/sign-up/*`, also through the service's own registration.
 pub const SIGN_UP: Limit = limit("sign-up", 3, 10);
 /// `/change-password`, on both sides.

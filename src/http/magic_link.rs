@@ -7,7 +7,7 @@
 //! | GET | `/api/v1/auth/magic-link` | the page that the mail leads to: programs that scan mails stop there (S-45) |
 
 use axum::Json;
-use axum::http::{Method, StatusCode};
+use axum::http::Method;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use serde_json::json;
@@ -133,14 +133,10 @@ async fn verify(call: Call) -> Result<Response, Problem> {
     let In { user, started, .. } = match entered {
         Entered::In(entered) => *entered,
         Entered::SecondFactorNeeded { challenge, methods } => {
-            let body = json!({"twoFactorRedirect": true, "twoFactorMethods": methods});
-            let mut response = two_factor::needed(&call, &challenge, true, &body);
-            if let Some(target) = target {
-                let location = redirect(&absolute(&app.config.base_url, &target));
-                *response.status_mut() = StatusCode::FOUND;
-                response.headers_mut().extend(location.headers().clone());
-            }
-            return Ok(response);
+            let target = target.as_deref();
+            return Ok(two_factor::needed_on_the_way(
+                &call, &challenge, &methods, target,
+            ));
         }
     };
     let response = match target {

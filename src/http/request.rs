@@ -413,7 +413,71 @@ impl Fields {
         self.faults = vec![format!("[{}] Invalid input", self.part)];
     }
 
-    /// Adds a fault in words of the route's own.
+    /// A list of any texts that may be missing.
+    pub fn optional_list(&mut self, name: &str) -> Option<Vec<String>> {
+        let value = self.fields.get(name)?.clone();
+        let Value::Array(values) = value else {
+            let kind = kind_of(Some(&value));
+            self.fault(
+                name,
+                &format!("Invalid input: expected array, received {kind}"),
+            );
+            return None;
+        };
+        let mut texts = Vec::with_capacity(values.len());
+        for (number, value) in values.into_iter().enumerate() {
+            match value {
+                Value::String(text) => texts.push(text),
+                other => {
+                    let kind = kind_of(Some(&other));
+                    let name = format!("{name}.{number}");
+                    self.fault(
+                        &name,
+                        &format!("Invalid input: expected string, received {kind}"),
+                    );
+                }
+            }
+        }
+        Some(texts)
+    }
+
+    /// Fields within a field, which may be missing. Their faults are told with [`Fields::absorb`].
+    pub fn optional_fields(&mut self, name: &str) -> Option<Self> {
+        let value = self.fields.get(name)?.clone();
+        let Value::Object(fields) = value else {
+            let kind = kind_of(Some(&value));
+            self.fault(
+                name,
+                &format!("Invalid input: expected object, received {kind}"),
+            );
+            return None;
+        };
+        Some(Self {
+            part: self.part,
+            fields,
+            form: self.form,
+            faults: vec![],
+        })
+    }
+
+    /// Takes over the faults of the fields within a field.
+    pub fn absorb(&mut self, name: &str, inner: &Self) {
+        let from = format!("[{}.", self.part);
+        let to = format!("[{}.{name}.", self.part);
+        self.faults.extend(
+            inner
+                .faults
+                .iter()
+                .map(|fault| fault.replacen(&from, &to, 1)),
+        );
+    }
+
+    /// The names of all fields that came.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.fields.keys().map(String::as_str)
+    }
+
+    /// Adds a fault that only the route knows.
     pub fn fault(&mut self, name: &str, text: &str) {
         // A body that is no object at all has one fault, not one for each field.
         if !self.faults.iter().any(|fault| fault.starts_with("[body]")) {

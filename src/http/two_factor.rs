@@ -23,7 +23,9 @@ use super::doors::{Checks, Door};
 use super::error::{Problem, Stated};
 use super::limits;
 use super::request::{BodyTypes, Fields};
-use super::web::{Call, Presented, Refusal, Session, set_cookies, user_json, with_session};
+use super::web::{
+    Call, Presented, Refusal, Session, absolute, redirect, set_cookies, user_json, with_session,
+};
 use crate::accounts::{self, Proof, Started};
 use crate::entry::{self, Entered, In, Visit};
 use crate::second_factor::{self, Challenge, Claimant, SecondFactorError};
@@ -152,6 +154,23 @@ pub fn needed(call: &Call, challenge: &str, remembered: bool, body: &Value) -> R
     let max_age = second_factor::CHALLENGE_FOR;
     set.push(cookies.signed(signer, "two_factor", challenge, Some(max_age)));
     set_cookies(&mut response, set);
+    response
+}
+
+/// The same for somebody who is on the way to another page, which tells them.
+pub fn needed_on_the_way(
+    call: &Call,
+    challenge: &str,
+    methods: &[&'static str],
+    target: Option<&str>,
+) -> Response {
+    let body = json!({"twoFactorRedirect": true, "twoFactorMethods": methods});
+    let mut response = needed(call, challenge, true, &body);
+    if let Some(target) = target {
+        let location = redirect(&absolute(&call.app().config.base_url, target));
+        *response.status_mut() = StatusCode::FOUND;
+        response.headers_mut().extend(location.headers().clone());
+    }
     response
 }
 

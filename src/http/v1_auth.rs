@@ -110,6 +110,7 @@ async fn register(call: Call) -> Result<Response, Problem> {
         email_verified: false,
         image: None,
         locale: None,
+        link: None,
     };
     let callback = landing_page(&call, source_app);
     let verification = Verification {

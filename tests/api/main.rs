@@ -53,6 +53,7 @@ mod passkeys;
 mod password_races;
 mod passwords;
 mod profile;
+mod provider;
 mod rebuild;
 mod refresh;
 mod replay;

@@ -15,12 +15,14 @@ mod passkey_preparations;
 mod placeholders;
 mod player;
 mod preparations;
+mod social_preparations;
 mod transcripts;
 mod verdict;
 
 use std::collections::BTreeMap;
 
 use crate::harness::TestApp;
+use crate::provider::FakeProvider;
 use built::is_built;
 use player::{Player, step_played};
 use verdict::{Outcome, deliberate_differences, judge};
@@ -32,7 +34,7 @@ const SECRET: &str = "replay-secret-0123456789-abcdefghijklmnopqrstuvwxyz";
 const BASE_URL: &str = "http://localhost:3901";
 
 /// The settings that correspond to those of the recorded server, and the case's own over them.
-fn settings(config: &BTreeMap<String, String>) -> BTreeMap<&'static str, String> {
+fn settings(config: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let mut settings = BTreeMap::from([
         ("BASE_URL", BASE_URL.to_owned()),
         ("BETTER_AUTH_SECRET", SECRET.to_owned()),
@@ -89,13 +91,25 @@ fn settings(config: &BTreeMap<String, String>) -> BTreeMap<&'static str, String>
             other => panic!("a recorded setting without a counterpart: {other}"),
         };
     }
+    let settings = settings.into_iter();
+    settings
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+}
+
+/// The settings of the provider that the recorded server knew: it played it itself.
+fn of_provider(provider: &FakeProvider, base: &str) -> BTreeMap<String, String> {
+    let mut settings: BTreeMap<_, _> = provider.settings("fake", false).into_iter().collect();
+    let authorize = format!("{base}/__idp/authorize");
+    settings.insert("MANA_AUTH_SOCIAL_FAKE_AUTHORIZE_URL".to_owned(), authorize);
     settings
 }
 
 /// Plays one area: each configuration has its own service, shared by its cases in their order.
 async fn replay(area: &str) {
     let transcript = transcripts::load(area);
-    let mut services: Vec<(BTreeMap<&str, String>, TestApp)> = Vec::new();
+    let provider = FakeProvider::start().await;
+    let mut services: Vec<(BTreeMap<String, String>, TestApp)> = Vec::new();
     let mut played = Vec::new();
     for case in &transcript.cases {
         if !(0..case.steps.len()).any(|step| is_built(area, case, step)) {
@@ -109,11 +123,14 @@ async fn replay(area: &str) {
             );
             continue;
         }
-        let settings = settings(&case.config);
+        let mut settings = settings(&case.config);
+        if ["accounts", "social"].contains(&area) {
+            settings.extend(of_provider(&provider, &settings["BASE_URL"]));
+        }
         if !services.iter().any(|(other, _)| *other == settings) {
             let pairs: Vec<(&str, &str)> = settings
                 .iter()
-                .map(|(name, value)| (*name, value.as_str()))
+                .map(|(name, value)| (name.as_str(), value.as_str()))
                 .collect();
             services.push((settings.clone(), TestApp::start(&pairs).await));
         }
@@ -122,7 +139,7 @@ async fn replay(area: &str) {
             .find(|(other, _)| *other == settings)
             .expect("started above if it was not");
         played.extend(
-            Player::new(app, &settings["BASE_URL"])
+            Player::new(app, &provider, &settings["BASE_URL"])
                 .play(area, case)
                 .await,
         );
@@ -142,6 +159,11 @@ async fn replay(area: &str) {
 #[tokio::test]
 async fn admin_answers_as_recorded() {
     replay("admin").await;
+}
+
+#[tokio::test]
+async fn accounts_answers_as_recorded() {
+    replay("accounts").await;
 }
 
 #[tokio::test]
@@ -237,6 +259,11 @@ async fn sign_out_answers_as_recorded() {
 #[tokio::test]
 async fn sign_up_answers_as_recorded() {
     replay("sign-up").await;
+}
+
+#[tokio::test]
+async fn social_answers_as_recorded() {
+    replay("social").await;
 }
 
 #[tokio::test]

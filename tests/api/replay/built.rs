@@ -3,7 +3,8 @@
 use super::transcripts::{Case, Step};
 
 /// The areas that are replayed; those of the other files are not built yet.
-pub const AREAS: [&str; 21] = [
+pub const AREAS: [&str; 23] = [
+    "accounts",
     "admin",
     "bearer",
     "custom-v1",
@@ -23,19 +24,25 @@ pub const AREAS: [&str; 21] = [
     "sign-in",
     "sign-out",
     "sign-up",
+    "social",
     "two-factor",
     "user",
 ];
 
 /// The routes that exist. Within the areas above, exchanges with any other route are not built yet.
-const ROUTES: [&str; 46] = [
+const ROUTES: [&str; 54] = [
+    "/api/auth/account-info",
+    "/api/auth/callback/fake",
     "/api/auth/change-email",
     "/api/auth/change-password",
     "/api/auth/delete-user",
     "/api/auth/delete-user/callback",
     "/api/auth/error",
+    "/api/auth/get-access-token",
     "/api/auth/get-session",
     "/api/auth/jwks",
+    "/api/auth/link-social",
+    "/api/auth/list-accounts",
     "/api/auth/list-sessions",
     "/api/auth/magic-link/verify",
     "/api/auth/ok",
@@ -46,6 +53,7 @@ const ROUTES: [&str; 46] = [
     "/api/auth/passkey/update-passkey",
     "/api/auth/passkey/verify-authentication",
     "/api/auth/passkey/verify-registration",
+    "/api/auth/refresh-token",
     "/api/auth/request-password-reset",
     "/api/auth/reset-password",
     "/api/auth/revoke-other-sessions",
@@ -54,6 +62,7 @@ const ROUTES: [&str; 46] = [
     "/api/auth/send-verification-email",
     "/api/auth/sign-in/email",
     "/api/auth/sign-in/magic-link",
+    "/api/auth/sign-in/social",
     "/api/auth/sign-out",
     "/api/auth/sign-up/email",
     "/api/auth/token",
@@ -65,6 +74,7 @@ const ROUTES: [&str; 46] = [
     "/api/auth/two-factor/verify-backup-code",
     "/api/auth/two-factor/verify-otp",
     "/api/auth/two-factor/verify-totp",
+    "/api/auth/unlink-account",
     "/api/auth/update-session",
     "/api/auth/update-user",
     "/api/auth/verify-email",

@@ -29,6 +29,7 @@ impl Player<'_> {
                 self.somebody("ms2").await;
             }
             "rate-limit" if case.starts_with("two-factor") => self.digits(WRONG),
+            "accounts" | "social" => self.prepare_social(area, case, step).await,
             _ => self.prepare_organization(area, case, step).await,
         }
     }

@@ -286,6 +286,7 @@ impl Shape {
             "jwt" => (|c| is_base64url(c) || c == '.', None),
             "hmac-b64" => (is_base64, Some(44)),
             "hmac-b64url" => (is_base64url, Some(43)),
+            "provider-accessToken" | "provider-refreshToken" => (is_base64url, None),
             "backup-code" => (|c| c.is_ascii_alphanumeric() || c == '-', Some(11)),
             "credential-id" | "b64url" | "b64url-json" => (is_base64url, None),
             _ => return None,

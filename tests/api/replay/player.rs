@@ -12,6 +12,7 @@ use super::transcripts::{Case, Request, Step};
 use super::verdict::{Outcome, Played};
 use crate::authenticator::Authenticator;
 use crate::harness::{Mail, TestApp};
+use crate::provider::FakeProvider;
 
 /// Says what came of a step.
 pub fn step_played(case: &Case, number: usize, step: &Step, outcome: Outcome) -> Played {
@@ -34,7 +35,10 @@ pub fn step_played(case: &Case, number: usize, step: &Step, outcome: Outcome) ->
 /// Plays one case: sends its requests and remembers what its placeholders stand for.
 pub struct Player<'a> {
     pub app: &'a TestApp,
+    pub provider: &'a FakeProvider,
     pub captures: Captures,
+    /// The body of the last answer.
+    pub last: String,
     /// How many mails to an address the case has looked at.
     mails_seen: BTreeMap<String, usize>,
     /// The body of the last answer.
@@ -52,9 +56,11 @@ const OF_DEVICE: &str = "session_token_multi-<lowercased-token>";
 
 impl<'a> Player<'a> {
     /// A player of one case against a service with this base URL.
-    pub fn new(app: &'a TestApp, base: &str) -> Player<'a> {
+    pub fn new(app: &'a TestApp, provider: &'a FakeProvider, base: &str) -> Player<'a> {
         Player {
             app,
+            provider,
+            last: String::new(),
             captures: Captures::new(base, SECRET, app.clock.now()),
             mails_seen: BTreeMap::new(),
             last_body: Value::Null,
@@ -101,6 +107,7 @@ impl<'a> Player<'a> {
             Ok(answer) => {
                 let answer = self.with_recorded_names(answer);
                 self.last_body = serde_json::from_str(&answer.body).unwrap_or_default();
+                self.last.clone_from(&answer.body);
                 compare_answer(&mut self.captures, response, &answer)
             }
             Err(placeholder) => vec![Difference {
