@@ -202,6 +202,7 @@ const RULES: &[Rule] = &[
                 "src/second_factor.rs",
                 "admits tries in `Claimant::admit`; ids of challenges are signed",
             ),
+            ("src/social.rs", "looks states up, which are never mailed"),
         ],
         example: "if app.passwords.verify(password, stored).await? == Verdict::Right {",
     },

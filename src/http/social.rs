@@ -213,7 +213,7 @@ async fn sign_in(call: Call) -> Result<Response, Problem> {
             ),
         };
     }
-    Ok(begin(&call, provider, request, None).await?)
+    begin(&call, provider, request, None).await
 }
 
 async fn link(call: Call) -> Result<Response, Refusal> {

@@ -72,6 +72,8 @@ pub enum Kind {
     LateNewPassword,
     /// A text that is looked at only for somebody who is signed in.
     Text,
+    /// The same, and nothing beside it.
+    OnlyText,
     /// The same, and numbers and truth values are taken for their texts.
     Id,
     /// The same, or several texts.
@@ -316,6 +318,59 @@ const ROUTES: &[Route] = &[
             required("token", Kind::Token),
             optional("callbackURL", Kind::Redirect),
         ]),
+    ),
+    (
+        &["POST"],
+        "/api/auth/sign-in/social",
+        Input::Body(&[
+            required("provider", Kind::Text),
+            optional("callbackURL", Kind::Redirect),
+            optional("newUserCallbackURL", Kind::Redirect),
+            optional("errorCallbackURL", Kind::Redirect),
+            optional("disableRedirect", Kind::Bool),
+            optional("loginHint", Kind::Text),
+        ]),
+    ),
+    (
+        &["POST"],
+        "/api/auth/link-social",
+        Input::Body(&[
+            required("provider", Kind::Text),
+            optional("callbackURL", Kind::Redirect),
+            optional("errorCallbackURL", Kind::Redirect),
+            optional("disableRedirect", Kind::Bool),
+            optional("loginHint", Kind::Text),
+        ]),
+    ),
+    (
+        &["GET", "POST"],
+        "/api/auth/callback/{provider}",
+        Input::Nothing(302, ""),
+    ),
+    (
+        &["GET"],
+        "/api/auth/list-accounts",
+        Input::Nothing(401, "UNAUTHORIZED"),
+    ),
+    (
+        &["POST"],
+        "/api/auth/unlink-account",
+        Input::Body(&[required("accountId", Kind::Text)]),
+    ),
+    (
+        &["POST"],
+        "/api/auth/get-access-token",
+        Input::Body(&[required("accountId", Kind::Text)]),
+    ),
+    (
+        &["POST"],
+        "/api/auth/refresh-token",
+        Input::Body(&[required("accountId", Kind::Text)]),
+    ),
+    (
+        &["GET"],
+        "/api/auth/account-info",
+        Input::Query(&[required("accountId", Kind::OnlyText)]),
     ),
     (
         &["GET"],
@@ -680,6 +735,7 @@ fn good(kind: Kind) -> Value {
         | Kind::LinkToken
         | Kind::PageToken
         | Kind::Text
+        | Kind::OnlyText
         | Kind::Id
         | Kind::Roles => json!("x"),
         Kind::Number => json!(1),
@@ -962,6 +1018,7 @@ fn bad_fields(v1: bool, fields: &[Field]) -> Vec<Case> {
             | Kind::LinkToken
             | Kind::PageToken
             | Kind::Text
+            | Kind::OnlyText
             | Kind::Id
             | Kind::Roles => {}
         }
@@ -1051,6 +1108,17 @@ fn bad_query(v1: bool, fields: &[Field]) -> Vec<Case> {
             }
             // None but that it is missing.
             Kind::Text => {}
+            // Empty, or not alone: routes that take a text in a query take nothing else.
+            Kind::OnlyText => {
+                for query in [
+                    format!("{name}="),
+                    format!("{name}=x&other=x"),
+                    "other=x".to_owned(),
+                ] {
+                    let what = format!("the query {query}");
+                    cases.push(Case::query(what, format!("?{query}"), status, code));
+                }
+            }
             _ => panic!("no bad input is known for {name} in a query"),
         }
     }

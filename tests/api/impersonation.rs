@@ -37,6 +37,11 @@ const OPEN: [&str; 15] = [
     "POST /admin/stop-impersonating",
     "POST /get-session",
     "POST /logout",
+    // Asking about organizations, and choosing one, changes the admin's own session only.
+    "POST /organization/check-slug",
+    "POST /organization/has-permission",
+    "POST /organization/set-active",
+    "POST /organization/set-active-team",
     "POST /profile",
     "POST /refresh",
     "POST /revoke-other-sessions",

@@ -80,6 +80,12 @@ async fn a_healthy_database_is_well_and_stays_as_it_is() {
             "ok      read model accounts equals its events: 1 checked",
             "ok      read model passkeys equals its events: 0 checked",
             "ok      read model api_keys equals its events: 0 checked",
+            "ok      read model organizations equals its events: 0 checked",
+            "ok      read model members equals its events: 0 checked",
+            "ok      read model invitations equals its events: 0 checked",
+            "ok      read model organization_roles equals its events: 0 checked",
+            "ok      read model teams equals its events: 0 checked",
+            "ok      read model team_members equals its events: 0 checked",
         ]
     );
     assert_eq!(examine(&place).await, Found::new());

@@ -45,6 +45,12 @@ async fn a_read_model_is_made_anew() {
             (&json!("accounts"), &json!(1), &json!(3)),
             (&json!("passkeys"), &json!(0), &json!(3)),
             (&json!("api_keys"), &json!(0), &json!(3)),
+            (&json!("organizations"), &json!(0), &json!(3)),
+            (&json!("members"), &json!(0), &json!(3)),
+            (&json!("invitations"), &json!(0), &json!(3)),
+            (&json!("organization_roles"), &json!(0), &json!(3)),
+            (&json!("teams"), &json!(0), &json!(3)),
+            (&json!("team_members"), &json!(0), &json!(3)),
         ]
     );
     assert_eq!(place.text(rows).await, before);
@@ -63,7 +69,8 @@ async fn a_rebuild_that_cannot_be_done_changes_nothing() {
     assert_eq!(
         complaint,
         "error: there is no read model \"planets\"; there are users, sessions, signing_keys, \
-         security_events, devices, erasures, accounts, passkeys, api_keys\n"
+         security_events, devices, erasures, accounts, passkeys, api_keys, organizations, members, \
+         invitations, organization_roles, teams, team_members\n"
     );
     let complaint = place.cli.run(&["rebuild", "users"]).await.refused(1);
     assert!(
