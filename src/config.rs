@@ -385,6 +385,11 @@ impl Config {
             .is_empty();
         let allow_private_providers =
             reader.switch("MANA_AUTH_ALLOW_PRIVATE_PROVIDERS", !production);
+        if production && allow_private_providers {
+            reader.warn(
+                "MANA_AUTH_ALLOW_PRIVATE_PROVIDERS is on: sign-in may call addresses of the private network".to_owned(),
+            );
+        }
         let error_shape = reader.choice(
             "AUTH_ERROR_SHAPE",
             ErrorShape::V1,

@@ -162,7 +162,7 @@ pub async fn renew(
         return Ok(());
     };
     let tokens = arrival.granted.tokens.clone().or(older);
-    let scopes = Some(&arrival.scopes);
+    let scopes = arrival.scopes.as_ref();
     keep(app, user, &account, version, &tokens, scopes, caller).await
 }
 

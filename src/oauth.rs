@@ -1,30 +1,30 @@
 //! The protocol of other providers: OAuth 2.1 with PKCE, and OpenID Connect where one gives ID tokens. Nothing is kept
 //! here, and nobody signed in.
 
+mod answers;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use oauth2::basic::{
     BasicErrorResponse, BasicRevocationErrorResponse, BasicTokenIntrospectionResponse,
-    BasicTokenType,
 };
 use oauth2::{
     AuthType, AuthorizationCode, Client, ClientId, ClientSecret, EndpointNotSet, EndpointSet,
-    ExtraTokenFields, HttpRequest, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RefreshToken,
-    RequestTokenError, StandardRevocableToken, StandardTokenResponse, TokenResponse as _, TokenUrl,
+    HttpRequest, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RefreshToken,
+    StandardRevocableToken, TokenUrl,
 };
 use secrecy::ExposeSecret as _;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use url::Url;
-use zeroize::Zeroizing;
 
 use crate::config::Provider;
 use crate::crypto::id_token::{Expected, KeySet};
 use crate::crypto::tokens::random_token;
-use crate::custody::{Custody, CustodyChange, kind};
 use crate::outgoing::{Outgoing, OutgoingError};
+use answers::{Answer, granted};
+pub use answers::{Granted, Identity, OAuthError, ProviderTokens, identity};
 
 /// Published keys are read anew after this long.
 const KEYS_FOR: TimeDelta = TimeDelta::hours(1);
@@ -32,96 +32,6 @@ const KEYS_FOR: TimeDelta = TimeDelta::hours(1);
 const KEYS_AT_MOST_EVERY: TimeDelta = TimeDelta::minutes(1);
 /// Characters of a nonce.
 const NONCE_LENGTH: usize = 32;
-
-/// Why a provider has not said what we wanted to know.
-#[derive(Debug, thiserror::Error)]
-pub enum OAuthError {
-    /// It does not answer, or with something else than the protocol has.
-    #[error("the provider does not answer as it should: {0}")]
-    NoAnswer(String),
-    /// It refuses.
-    #[error("the provider refuses")]
-    Refused,
-    /// Its ID token is missing, or not one for us.
-    #[error("there is no good ID token")]
-    NoIdToken,
-    /// Its ID token does not belong to the sign-in that was begun.
-    #[error("the ID token belongs to another sign-in")]
-    OtherSignIn,
-}
-
-impl From<OutgoingError> for OAuthError {
-    fn from(error: OutgoingError) -> Self {
-        Self::NoAnswer(error.to_string())
-    }
-}
-
-/// What a provider has given us for somebody; kept in custody alone, so there is no `Debug`.
-#[derive(Clone, Default, Serialize, Deserialize)]
-pub struct ProviderTokens {
-    /// Shows that we may ask.
-    pub access_token: Option<String>,
-    /// Makes new access tokens.
-    pub refresh_token: Option<String>,
-    /// The last ID token.
-    pub id_token: Option<String>,
-    /// When the access token ends, if that is known.
-    pub expires_at: Option<DateTime<Utc>>,
-    /// When the refresh token ends, if that is known.
-    pub refresh_expires_at: Option<DateTime<Utc>>,
-}
-
-impl ProviderTokens {
-    /// The tokens as the secret of a link.
-    pub fn put(&self, custody: &Custody, user_id: &str, link_id: &str) -> CustodyChange {
-        custody.put(kind::PROVIDER_TOKENS, user_id, link_id, &self.bytes())
-    }
-
-    /// What is kept in custody.
-    pub fn bytes(&self) -> Zeroizing<Vec<u8>> {
-        Zeroizing::new(serde_json::to_vec(self).expect("tokens are plain texts and times"))
-    }
-
-    /// The same with what only `older` ones have: providers do not send a refresh token each time.
-    pub fn or(self, older: Self) -> Self {
-        let keeps = self.refresh_token.is_none();
-        Self {
-            access_token: self.access_token.or(older.access_token),
-            refresh_token: self.refresh_token.or(older.refresh_token),
-            id_token: self.id_token.or(older.id_token),
-            expires_at: self.expires_at,
-            refresh_expires_at: if keeps {
-                older.refresh_expires_at
-            } else {
-                self.refresh_expires_at
-            },
-        }
-    }
-}
-
-/// Tokens, and what they allow.
-pub struct Granted {
-    /// The tokens.
-    pub tokens: ProviderTokens,
-    /// What they allow, if the provider says so.
-    pub scopes: Option<Vec<String>>,
-}
-
-/// Who somebody is at a provider.
-pub struct Identity {
-    /// Their id there.
-    pub subject: String,
-    /// Their mail address, as the provider writes it.
-    pub email: Option<String>,
-    /// Whether the provider says that the address is theirs.
-    pub email_verified: bool,
-    /// Their name, or nothing.
-    pub name: String,
-    /// The address of a picture.
-    pub image: Option<String>,
-    /// All that it says.
-    pub data: Map<String, Value>,
-}
 
 /// A sign-in that is about to begin at a provider.
 pub struct Authorization {
@@ -144,16 +54,18 @@ pub struct Asked {
     pub additional: Vec<(String, String)>,
 }
 
-/// What is in the answers of token endpoints beside what OAuth has.
-#[derive(Debug, Serialize, Deserialize)]
-struct Extra {
-    id_token: Option<String>,
-    refresh_token_expires_in: Option<i64>,
+impl Asked {
+    /// How many bytes of an address it takes, about.
+    pub fn size(&self) -> usize {
+        let scopes = self.scopes.iter().map(String::len);
+        let pairs = self
+            .additional
+            .iter()
+            .map(|(name, value)| name.len() + value.len());
+        scopes.chain(pairs).sum()
+    }
 }
 
-impl ExtraTokenFields for Extra {}
-
-type Answer = StandardTokenResponse<Extra, BasicTokenType>;
 type TokenClient = Client<
     BasicErrorResponse,
     Answer,
@@ -410,58 +322,4 @@ pub fn all_scopes(provider: &Provider, asked: &Asked) -> Vec<String> {
     let mut scopes = asked.scopes.clone();
     scopes.extend(provider.scopes.iter().cloned());
     scopes
-}
-
-fn granted<E: std::error::Error>(
-    answer: Result<Answer, RequestTokenError<E, BasicErrorResponse>>,
-    now: DateTime<Utc>,
-) -> Result<Granted, OAuthError> {
-    let answer = answer.map_err(|error| match error {
-        RequestTokenError::ServerResponse(_) => OAuthError::Refused,
-        RequestTokenError::Request(error) => OAuthError::NoAnswer(error.to_string()),
-        // Neither is shown: what cannot be read may still hold a token.
-        RequestTokenError::Parse(..) | RequestTokenError::Other(_) => {
-            OAuthError::NoAnswer("not what a token endpoint answers".to_owned())
-        }
-    })?;
-    let after = |secs: i64| now.checked_add_signed(TimeDelta::try_seconds(secs)?);
-    let extra = answer.extra_fields();
-    let lasts = answer
-        .expires_in()
-        .and_then(|time| i64::try_from(time.as_secs()).ok());
-    Ok(Granted {
-        tokens: ProviderTokens {
-            access_token: Some(answer.access_token().secret().clone()),
-            refresh_token: answer.refresh_token().map(|token| token.secret().clone()),
-            id_token: extra.id_token.clone(),
-            expires_at: lasts.and_then(after),
-            refresh_expires_at: extra.refresh_token_expires_in.and_then(after),
-        },
-        scopes: answer
-            .scopes()
-            .map(|scopes| scopes.iter().map(|scope| scope.to_string()).collect()),
-    })
-}
-
-/// Who is meant by the claims of OpenID Connect, or by what providers without it call the same.
-pub fn identity(data: Map<String, Value>) -> Result<Identity, OAuthError> {
-    let text = |name: &str| data.get(name).and_then(Value::as_str).map(str::to_owned);
-    let subject = match data.get("sub").or_else(|| data.get("id")) {
-        Some(Value::String(subject)) if !subject.is_empty() => subject.clone(),
-        Some(Value::Number(subject)) => subject.to_string(),
-        _ => return Err(OAuthError::Refused),
-    };
-    Ok(Identity {
-        subject,
-        email: text("email"),
-        // Some write it as text.
-        email_verified: match data.get("email_verified") {
-            Some(Value::Bool(verified)) => *verified,
-            Some(Value::String(verified)) => verified == "true",
-            _ => false,
-        },
-        name: text("name").unwrap_or_default(),
-        image: text("picture"),
-        data,
-    })
 }

@@ -1,6 +1,7 @@
 //! Calls to addresses that somebody outside has a say in (S-46): a name is resolved once, every address that it has is
 //! checked, and the call goes to one of those. No redirect is followed, no proxy asked, and size and time have an end.
 
+use std::error::Error as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -28,11 +29,24 @@ pub enum OutgoingError {
     #[error("the answer is too large")]
     TooLarge,
     /// No answer, or none in time.
-    #[error("no answer: {0}")]
+    #[error("no answer")]
     Failed(#[from] reqwest::Error),
     /// The request or its answer has a part that HTTP does not know.
-    #[error("not HTTP: {0}")]
+    #[error("not HTTP")]
     NotHttp(#[from] oauth2::http::Error),
+}
+
+impl OutgoingError {
+    /// With all that it follows from: the reason stands at the end of a chain.
+    pub fn in_full(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = self.source();
+        while let Some(error) = source {
+            text = format!("{text}: {error}");
+            source = error.source();
+        }
+        text
+    }
 }
 
 /// Makes the calls.
@@ -171,6 +185,9 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
     use super::*;
 
     /// S-46
@@ -290,6 +307,43 @@ mod tests {
         }
         // A name is refused by what it stands for.
         let refused = outgoing.send(get("http://localhost:1/")).await.unwrap_err();
-        assert!(format!("{refused:?}").contains("Forbidden"), "{refused:?}");
+        let reason = "the address is not public";
+        assert!(refused.in_full().ends_with(reason), "{}", refused.in_full());
+    }
+
+    /// Gives an answer to one call, and tells where it listens.
+    async fn answering(answer: Vec<u8>) -> (String, tokio::task::JoinHandle<TcpListener>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let task = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1024];
+            assert!(stream.read(&mut request).await.unwrap() > 0);
+            // Whoever has heard enough hangs up.
+            let _ = stream.write_all(&answer).await;
+            listener
+        });
+        (url, task)
+    }
+
+    /// S-46
+    #[tokio::test]
+    async fn redirects_are_not_followed_and_large_answers_not_read_s46() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let outgoing = Outgoing::new(true).unwrap();
+        let redirect = "HTTP/1.1 302 Found\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n";
+        let (url, task) = answering(redirect.into()).await;
+        let answer = outgoing.send(get(&url)).await.unwrap();
+        assert!(answer.status().is_redirection());
+        let listener = task.await.unwrap();
+        let second = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
+        assert!(second.is_err(), "somebody followed it");
+
+        for (size, fits) in [(ANSWER_MAX_BYTES, true), (ANSWER_MAX_BYTES + 1, false)] {
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n\r\n");
+            let (url, _task) = answering([head.into_bytes(), vec![b'x'; size]].concat()).await;
+            let answer = outgoing.send(get(&url)).await;
+            assert_eq!(answer.is_ok(), fits, "{answer:.100?}");
+        }
     }
 }

@@ -185,10 +185,7 @@ impl Returned {
         })?;
         Ok(Arrival {
             identity,
-            scopes: granted
-                .scopes
-                .clone()
-                .unwrap_or_else(|| self.kept.scopes.clone()),
+            scopes: granted.scopes.clone().or(Some(self.kept.scopes.clone())),
             granted,
         })
     }
@@ -219,8 +216,8 @@ pub struct Arrival {
     pub identity: Identity,
     /// What the provider gave us for them.
     pub granted: Granted,
-    /// What that allows.
-    pub scopes: Vec<String>,
+    /// What that allows, if anybody knows.
+    pub scopes: Option<Vec<String>>,
 }
 
 impl Arrival {
@@ -230,7 +227,7 @@ impl Arrival {
                 link_id: ids::link(),
                 provider: provider.id.clone(),
                 subject: self.identity.subject.clone(),
-                scopes: self.scopes.clone(),
+                scopes: self.scopes.clone().unwrap_or_default(),
             },
             tokens: self.granted.tokens.clone(),
         }
@@ -283,6 +280,11 @@ async fn find_or_make(
     }
     let email = arrival.email()?;
     let verified = arrival.identity.email_verified;
+    // Whoever could get in with an address that is not theirs could wait there for its owner, and whoever is told more
+    // could find out which addresses have accounts (S-22).
+    if must_be_proven && !verified {
+        return Err(SocialError::Code("email_not_verified"));
+    }
     if let Some(user) = accounts::find_by_email(app, &email).await? {
         // S-67
         if !verified || !user.email_verified {
@@ -291,10 +293,6 @@ async fn find_or_make(
         let user = entry::without_old_ban(app, user).await?;
         add_link(app, &user, arrival.link(provider), caller).await?;
         return Ok((user, false));
-    }
-    // Whoever could get in with an address that is not theirs could wait there for its owner.
-    if must_be_proven && !verified {
-        return Err(SocialError::Code("email_not_verified"));
     }
     let signups = signups::status(app).await?;
     if signups.is_some_and(|status| status.remaining() == 0) {

@@ -11,8 +11,8 @@ use axum::routing::MethodRouter;
 use super::limits::Limit;
 use super::web::Web;
 use super::{
-    account, admin, api_keys, auth, link_pages, linked, magic_link, multi_session, organizations,
-    passkeys, social, two_factor, v1_account, v1_auth, v1_passkeys,
+    account, admin, api_keys, auth, callback, link_pages, linked, magic_link, multi_session,
+    organizations, passkeys, social, two_factor, v1_account, v1_auth, v1_passkeys,
 };
 use crate::config::Config;
 
@@ -110,6 +110,7 @@ pub fn areas() -> [(&'static str, Vec<Door>); 4] {
         .chain(organizations::doors())
         .chain(multi_session::doors())
         .chain(social::doors())
+        .chain(callback::doors())
         .chain(linked::doors())
         .collect();
     let own = v1_auth::doors()

@@ -4,6 +4,7 @@ pub mod account;
 pub mod admin;
 pub mod api_keys;
 pub mod auth;
+pub mod callback;
 pub mod client;
 pub mod cookies;
 pub mod dev_mail;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Answer, PASSWORD, Session, UNVERIFIED};
 use crate::provider::person;
-use crate::social::{Begun, Stage, begun};
+use crate::stage::{Begun, Stage, begun};
 
 const ADA: &str = "ada@example.com";
 

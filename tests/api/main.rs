@@ -66,6 +66,7 @@ mod seen;
 mod signing_keys;
 mod signups;
 mod social;
+mod stage;
 mod token_kinds;
 mod tokens;
 mod two_factor;
