@@ -57,7 +57,6 @@ async fn come_back_by_form(Path(id): Path<String>, call: Call) -> Result<Respons
 }
 
 /// What a provider comes back with.
-#[derive(Default)]
 struct Returning {
     code: Option<String>,
     error: Option<String>,
@@ -126,7 +125,10 @@ async fn arrive(
         }
         return Ok(gone(call, as_json(redirect(&target))));
     }
-    if returning.issuer.is_some() && returning.issuer != provider.issuer {
+    // Where none is configured, the address that each provider leads back to tells them apart.
+    if let (Some(told), Some(known)) = (&returning.issuer, &provider.issuer)
+        && told != known
+    {
         return Err(SocialError::Code("issuer_mismatch"));
     }
     let code = returning

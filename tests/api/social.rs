@@ -165,12 +165,21 @@ async fn an_answer_of_another_provider_is_refused() {
         stage.provider.with(|known| known.calls.is_empty()),
         "the code was sent nowhere"
     );
+    let begun = stage.begin("plain").await;
+    let code = stage.agree(&begun, person("s1", ADA, true));
+    let query = format!("code={code}&iss=https://plain.example");
+    let unknown = stage.come_back("plain", &begun, &query).await;
+    assert_eq!(
+        unknown.header("location"),
+        "/new",
+        "no issuer is configured"
+    );
     let begun = stage.begin("oidc").await;
     let code = stage.agree(&begun, person("s1", ADA, true));
     let own = stage
         .come_back("oidc", &begun, &format!("code={code}&iss={ISSUER}"))
         .await;
-    assert_eq!(own.header("location"), "/new");
+    assert_eq!(own.header("location"), "/in");
 }
 
 /// S-67: who made an account for an address first is not who has the address.
