@@ -247,11 +247,6 @@ const FOREIGN_TABLES: &[(&str, &str, &str)] = &[
         "a person and their device in one round trip, at each sign-in",
     ),
     (
-        "projections/src/users/listing.rs",
-        "read.users",
-        "a part of users, in a file of its own for its length",
-    ),
-    (
         "projections/src/invitations.rs",
         "read.organizations",
         "an invitation and what it is to, in one round trip",

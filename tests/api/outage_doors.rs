@@ -122,7 +122,40 @@ fn somebody(request: RequestBuilder, _: &Person) -> RequestBuilder {
     }))
 }
 
-const ENTRIES: [Entry; 95] = [
+fn linked(request: RequestBuilder, _: &Person) -> RequestBuilder {
+    request.json(&json!({"provider": "none", "accountId": "x"}))
+}
+
+fn account(request: RequestBuilder, _: &Person) -> RequestBuilder {
+    request.json(&json!({"accountId": "x"}))
+}
+
+const ENTRIES: [Entry; 107] = [
+    // It is off here.
+    nothing(
+        "GET",
+        "/api/auth/multi-session/list-device-sessions",
+        Open,
+        404,
+    ),
+    nothing("POST", "/api/auth/multi-session/set-active", Open, 404),
+    nothing("POST", "/api/auth/multi-session/revoke", Open, 404),
+    // There is no provider, nor an account there.
+    Entry("POST", "/api/auth/sign-in/social", linked, Closed, 404),
+    Entry("POST", "/api/auth/link-social", linked, Closed, 404),
+    nothing("GET", "/api/auth/callback/{provider}", Open, 302),
+    Entry("POST", "/api/auth/callback/{provider}", account, Open, 302),
+    nothing("GET", "/api/auth/list-accounts", Closed, 200),
+    Entry("POST", "/api/auth/unlink-account", linked, Closed, 400),
+    Entry("POST", "/api/auth/get-access-token", account, Closed, 400),
+    Entry("POST", "/api/auth/refresh-token", account, Closed, 400),
+    Entry(
+        "GET",
+        "/api/auth/account-info",
+        |request, _| request.query(&[("accountId", "x")]),
+        Closed,
+        400,
+    ),
     // Nobody here is an admin, which is found out by looking.
     Entry(
         "GET",
