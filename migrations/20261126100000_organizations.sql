@@ -89,6 +89,7 @@ create index invitations_email_idx on read.invitations (email);
 create function read.apply_invitations(puts jsonb, patches jsonb, deletes jsonb) returns void language plpgsql as $$
 begin
     if deletes is not null then
+        delete from read.invitations where id in (select d ->> 'id' from jsonb_array_elements(deletes) d);
         delete from read.invitations where organization_id in (select d ->> 'owner' from jsonb_array_elements(deletes) d);
     end if;
     if puts is not null then

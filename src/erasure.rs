@@ -6,10 +6,10 @@
 //! 2. The erasure is entered in a ledger outside of the database, and synced. A database that comes back from a
 //!    backup does not know of it; the ledger does, and is replayed before the service answers.
 //! 3. Their memberships end. An organization that only they owned goes to another member; one that nobody is left in
-//!    is closed.
-//! 4. Under the append lock, the person's data key and all their secrets are destroyed, and so are the data keys of
-//!    invitations to their addresses; everything that is kept about them beside the log is deleted. From then on the
-//!    log holds nothing readable about them, and nobody can write anything.
+//!    is closed. Invitations to their addresses are erased, with their data keys.
+//! 4. Under the append lock, the person's data key and all their secrets are destroyed, and everything that is kept
+//!    about them beside the log is deleted. From then on the log holds nothing readable about them, and nobody can
+//!    write anything.
 //!
 //! The last mail outlives the person's key: it is sealed under one of its own, which is destroyed when the mail is
 //! delivered, or after 72 hours.
@@ -22,7 +22,6 @@ use aggregates::user::{ErasureReason, User, UserCommand, UserEvent};
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use projections::AnyEvent;
-use projections::invitations;
 use projections::users::UserRow;
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
@@ -76,7 +75,8 @@ async fn finish(app: &App, user_id: &str, at: DateTime<Utc>) -> Result<(), Store
     entry
         .enter(&app.config)
         .map_err(|error| StoreError::Unavailable(format!("{error:#}")))?;
-    organizations::forget_person(app, user_id).await?;
+    let addresses = proven_addresses(&app.store, &app.pool, user_id).await?;
+    organizations::forget_person(app, user_id, &addresses).await?;
     destroy(&app.store, &app.pool, user_id).await?;
     app.store.custody().forget(user_id);
     tracing::info!(
@@ -124,21 +124,12 @@ async fn proven_addresses(
 }
 
 async fn destroy(store: &Store, pool: &PgPool, user_id: &str) -> Result<(), StoreError> {
-    let addresses = proven_addresses(store, pool, user_id).await?;
     let mut tx = pool.begin().await?;
     // Nothing is appended about them meanwhile; afterwards they have no key, and nothing can be.
     sqlx::query("select pg_advisory_xact_lock(7165746300)")
         .execute(&mut *tx)
         .await?;
     store.custody().destroy_all(&mut *tx, user_id).await?;
-    for subject in invitations::subjects_of_emails(&mut *tx, &addresses).await? {
-        store.custody().destroy_all(&mut *tx, &subject).await?;
-        sqlx::query("delete from effects where subject = $1")
-            .bind(&subject)
-            .execute(&mut *tx)
-            .await?;
-    }
-    invitations::forget(&mut *tx, &addresses).await?;
     for (table, column) in STORES {
         sqlx::query(&format!("delete from {table} where {column} = $1"))
             .bind(user_id)

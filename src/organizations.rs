@@ -226,11 +226,19 @@ async fn close(
     }
 }
 
-/// Ends the memberships of somebody whose account is closed. An organization that nobody is left in is closed.
+/// Ends the memberships of somebody whose account is closed, and destroys the invitations to addresses that they have
+/// proven to be theirs. An organization that nobody is left in is closed.
 ///
 /// # Errors
 /// When something could not be written; what is left is done by the next call.
-pub async fn forget_person(app: &App, user_id: &str) -> Result<(), StoreError> {
+pub async fn forget_person(
+    app: &App,
+    user_id: &str,
+    addresses: &[String],
+) -> Result<(), StoreError> {
+    for (organization_id, id) in invitations::to_emails(&app.pool, addresses).await? {
+        erase_invitation(app, &organization_id, id).await?;
+    }
     let user = UserId::new(user_id);
     for organization_id in members::organizations_of(&app.pool, user_id).await? {
         let at = app.clock.now();
@@ -264,6 +272,33 @@ pub async fn forget_person(app: &App, user_id: &str) -> Result<(), StoreError> {
         }
     }
     Ok(())
+}
+
+async fn erase_invitation(
+    app: &App,
+    organization_id: &str,
+    invitation_id: String,
+) -> Result<(), StoreError> {
+    let subject = invitations::subject(organization_id, &invitation_id);
+    let custody = app.store.custody();
+    let context =
+        Context::of(Actor::System).with_secret(custody.delete(kind::DATA_KEY, &subject, ONLY));
+    let command = OrganizationCommand::EraseInvitation {
+        invitation_id,
+        at: app.clock.now(),
+    };
+    let store = &app.store;
+    match store
+        .run::<Organization>(organization_id, command, context)
+        .await
+    {
+        // Closed meanwhile: the key went with the organization.
+        Ok(_) | Err(RunError::Refused(_)) => {
+            custody.forget(&subject);
+            Ok(())
+        }
+        Err(RunError::Store(error)) => Err(error),
+    }
 }
 
 /// Which organization has a slug.

@@ -95,10 +95,7 @@ const RULES: &[Rule] = &[
             "truncate",
             "execute(",
         ],
-        except: &[(
-            "projections/src/invitations.rs",
-            "erasure destroys the keys of invitations to an address, so a rebuild has no such rows either",
-        )],
+        except: &[],
         example: "sqlx::query(\"delete from read.users\")",
     },
     Rule {

@@ -155,7 +155,7 @@ fn every_event_type_has_a_golden_file() {
     check_variants(
         variants!(
             OrganizationEvent: Created, Updated, SlugChanged, MemberAdded, MemberRoleChanged, MemberRemoved,
-            InvitationSent, InvitationRenewed, InvitationAccepted, InvitationRejected, InvitationCanceled,
+            InvitationSent, InvitationRenewed, InvitationAccepted, InvitationRejected, InvitationCanceled, InvitationErased,
             RoleCreated, RoleUpdated, RoleDeleted, TeamCreated, TeamRenamed, TeamRemoved, TeamMemberAdded,
             TeamMemberRemoved, Closed
         ),

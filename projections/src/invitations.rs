@@ -4,7 +4,7 @@ use aggregates::organization::OrganizationEvent;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use sqlx::{PgExecutor, PgPool};
+use sqlx::PgPool;
 
 use crate::{AnyEvent, Changes, Projection, Recorded};
 
@@ -121,6 +121,8 @@ fn apply(recorded: Recorded<'_>, changes: &mut Changes) {
         became(invitation_id, "rejected");
     } else if let OrganizationEvent::InvitationCanceled { invitation_id, .. } = event {
         became(invitation_id, "canceled");
+    } else if let OrganizationEvent::InvitationErased { invitation_id, .. } = event {
+        changes.delete(NAME, invitation_id);
     } else if let OrganizationEvent::Closed { .. } = event {
         changes.delete_owned(NAME, OWNER, recorded.stream_id, None);
     }
@@ -188,37 +190,23 @@ pub async fn of_email(
     .await
 }
 
-/// Whose data keys the addresses of invitations are sealed under: of all invitations of some addresses.
+/// Every invitation to some addresses, whatever became of it: its organization and its id.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn subjects_of_emails(
-    db: impl PgExecutor<'_>,
+pub async fn to_emails(
+    pool: &PgPool,
     emails: &[String],
-) -> Result<Vec<String>, sqlx::Error> {
-    sqlx::query_scalar(
-        "select organization_id || '/' || id from read.invitations where email = any($1)",
-    )
-    .bind(emails)
-    .fetch_all(db)
-    .await
+) -> Result<Vec<(String, String)>, sqlx::Error> {
+    sqlx::query_as("select organization_id, id from read.invitations where email = any($1)")
+        .bind(emails)
+        .fetch_all(pool)
+        .await
 }
 
 /// Whose data key the address of an invitation is sealed under.
 pub fn subject(organization_id: &str, invitation_id: &str) -> String {
     format!("{organization_id}/{invitation_id}")
-}
-
-/// Forgets the invitations of some addresses.
-///
-/// # Errors
-/// When the database does not answer.
-pub async fn forget(db: impl PgExecutor<'_>, emails: &[String]) -> Result<(), sqlx::Error> {
-    sqlx::query("delete from read.invitations where email = any($1)")
-        .bind(emails)
-        .execute(db)
-        .await?;
-    Ok(())
 }
 
 #[cfg(test)]

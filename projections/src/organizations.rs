@@ -95,6 +95,7 @@ fn apply(recorded: Recorded<'_>, changes: &mut Changes) {
         | OrganizationEvent::InvitationAccepted { .. }
         | OrganizationEvent::InvitationRejected { .. }
         | OrganizationEvent::InvitationCanceled { .. }
+        | OrganizationEvent::InvitationErased { .. }
         | OrganizationEvent::RoleCreated { .. }
         | OrganizationEvent::RoleUpdated { .. }
         | OrganizationEvent::RoleDeleted { .. }

@@ -21,6 +21,7 @@ use sqlx::postgres::PgConnectOptions;
 
 use crate::client::{PASSWORD, UNVERIFIED, answer};
 use crate::harness::{TestApp, wait_until};
+use crate::organizations;
 
 fn service(app: &TestApp) -> PgConnectOptions {
     database::options(&app.database_url(DatabaseRole::App)).unwrap()
@@ -73,6 +74,26 @@ async fn shape(app: &TestApp) -> Vec<String> {
 async fn change(app: &App, id: &str, command: UserCommand) {
     let context = Context::of(Actor::Operator);
     app.store.run::<User>(id, command, context).await.unwrap();
+}
+
+/// Organizations with everything in them, one that is closed, and one whose owner and guest were erased.
+async fn mixed_organizations(app: &TestApp) {
+    let (_, closed, left) = (
+        app.tenant("acme").await,
+        app.tenant("closed").await,
+        app.tenant("left").await,
+    );
+    let body = json!({"organizationId": closed.id});
+    app.organized(&closed.owner, "delete", &body).await;
+    app.verified("left.guest").await;
+    let guest = app.sign_in("left.guest").await;
+    for gone in [&guest, &left.owner] {
+        let body = json!({"password": PASSWORD});
+        let gone = app
+            .post_as("/api/auth/delete-user", &gone.cookie, &body)
+            .await;
+        assert_eq!(gone.status, 200, "{}", gone.text);
+    }
 }
 
 /// People and sessions in every state that events can bring them to; ends with one who was erased.
@@ -237,60 +258,12 @@ async fn ways_in(app: &App, id: &str, n: usize) {
     }
 }
 
-/// An organization with an invitation, a role of its own and a team.
-async fn organization(app: &TestApp) {
-    let session = app.signed_in("founder").await;
-    let post = async |path: &str, body: serde_json::Value| {
-        let answer = app
-            .post_as(
-                &format!("/api/auth/organization/{path}"),
-                &session.cookie,
-                &body,
-            )
-            .await;
-        assert_eq!(answer.status, 200, "{path}: {}", answer.text);
-        answer.json()
-    };
-    let made = post(
-        "create",
-        json!({"name": "Engines", "slug": "engines", "metadata": {"a": [1]}}),
-    )
-    .await;
-    let id = made["id"].as_str().unwrap();
-    post(
-        "invite-member",
-        json!({"email": "guest@example.com", "role": "member", "organizationId": id}),
-    )
-    .await;
-    let permission = json!({"member": ["create"]});
-    post(
-        "create-role",
-        json!({"role": "clerk", "permission": permission, "organizationId": id}),
-    )
-    .await;
-    let team = post(
-        "create-team",
-        json!({"name": "Card readers", "organizationId": id}),
-    )
-    .await;
-    post(
-        "add-team-member",
-        json!({"teamId": team["id"], "userId": session.user_id}),
-    )
-    .await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rebuilt_models_have_the_same_rows_and_shape() {
-    let settings = [
-        UNVERIFIED,
-        ("MANA_AUTH_TRUSTED_PROXIES", "127.0.0.0/8"),
-        ("MANA_AUTH_TEAMS", "true"),
-        ("MANA_AUTH_DYNAMIC_ROLES", "true"),
-    ];
-    let app = TestApp::start(&settings).await;
+    let proxies = ("MANA_AUTH_TRUSTED_PROXIES", "127.0.0.0/8");
+    let app = TestApp::start(&[&organizations::ALL_ON[..], &[proxies]].concat()).await;
     mixed_history(&app).await;
-    organization(&app).await;
+    mixed_organizations(&app).await;
     // From an address, so that there is a device; and one who has gone.
     for email in ["person1@example.com", "person2@example.com"] {
         let request = app.request("POST", "/api/auth/sign-in/email");

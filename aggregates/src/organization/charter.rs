@@ -20,7 +20,7 @@ pub struct Charter {
     pub(super) members: Vec<Member>,
     /// Those that were neither used nor taken back; some may be out of date.
     pub(super) open: Vec<Invitation>,
-    /// Every invitation that was ever sent: each has a data key of its own.
+    /// Every invitation that was ever sent and is not erased: each has a data key of its own.
     pub(super) invitation_ids: Vec<String>,
     pub(super) roles: Vec<CustomRole>,
     pub(super) teams: Vec<Team>,
@@ -225,6 +225,10 @@ impl Charter {
             | OrganizationEvent::InvitationRejected { invitation_id, .. }
             | OrganizationEvent::InvitationCanceled { invitation_id, .. } => {
                 self.close_invitation(&invitation_id);
+            }
+            OrganizationEvent::InvitationErased { invitation_id, .. } => {
+                self.close_invitation(&invitation_id);
+                self.invitation_ids.retain(|id| *id != invitation_id);
             }
             event @ (OrganizationEvent::RoleCreated { .. }
             | OrganizationEvent::RoleUpdated { .. }

@@ -105,6 +105,13 @@ pub enum OrganizationCommand {
         /// When.
         at: DateTime<Utc>,
     },
+    /// Forget an invitation to somebody whose account is being erased; its data key is destroyed beside the command.
+    EraseInvitation {
+        /// Which.
+        invitation_id: String,
+        /// When.
+        at: DateTime<Utc>,
+    },
     /// Define a role.
     CreateRole {
         /// Who asks.

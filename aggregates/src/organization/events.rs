@@ -131,6 +131,13 @@ pub enum OrganizationEvent {
         /// When.
         at: DateTime<Utc>,
     },
+    /// Whoever was invited is erased: nobody was, and the invitation's data key is destroyed.
+    InvitationErased {
+        /// Which.
+        invitation_id: String,
+        /// When.
+        at: DateTime<Utc>,
+    },
     /// Members can have this role.
     RoleCreated {
         /// Of the role.
@@ -252,6 +259,7 @@ impl DomainEvent for OrganizationEvent {
             Self::InvitationAccepted { .. } => "organization.invitation_accepted",
             Self::InvitationRejected { .. } => "organization.invitation_rejected",
             Self::InvitationCanceled { .. } => "organization.invitation_canceled",
+            Self::InvitationErased { .. } => "organization.invitation_erased",
             Self::RoleCreated { .. } => "organization.role_created",
             Self::RoleUpdated { .. } => "organization.role_updated",
             Self::RoleDeleted { .. } => "organization.role_deleted",
@@ -296,6 +304,7 @@ impl StoredEvent for OrganizationEvent {
             | Self::InvitationAccepted { .. }
             | Self::InvitationRejected { .. }
             | Self::InvitationCanceled { .. }
+            | Self::InvitationErased { .. }
             | Self::RoleCreated { .. }
             | Self::RoleUpdated { .. }
             | Self::RoleDeleted { .. }

@@ -151,6 +151,16 @@ impl Charter {
         }])
     }
 
+    pub(super) fn erase_invitation(
+        &self,
+        invitation_id: String,
+        at: DateTime<Utc>,
+    ) -> Vec<OrganizationEvent> {
+        let known = self.invitation_ids.contains(&invitation_id);
+        let erased = known.then_some(OrganizationEvent::InvitationErased { invitation_id, at });
+        erased.into_iter().collect()
+    }
+
     fn standing(&self, id: &str, at: DateTime<Utc>) -> Result<&Invitation, OrganizationError> {
         let mut open = self.open.iter();
         open.find(|open| open.id == id && open.expires_at > at)

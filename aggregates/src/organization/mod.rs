@@ -197,6 +197,9 @@ impl Organization {
                 invitation_id,
                 at,
             } => charter.cancel(&actor, invitation_id, at),
+            C::EraseInvitation { invitation_id, at } => {
+                Ok(charter.erase_invitation(invitation_id, at))
+            }
             C::CreateRole {
                 actor,
                 role_id,

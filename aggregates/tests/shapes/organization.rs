@@ -170,6 +170,13 @@ fn invitations() -> Vec<(&'static str, OrganizationEvent)> {
                 at: at(49),
             },
         ),
+        (
+            "",
+            OrganizationEvent::InvitationErased {
+                invitation_id: invitation_id(),
+                at: at(49),
+            },
+        ),
     ]
 }
 

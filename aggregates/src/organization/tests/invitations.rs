@@ -326,6 +326,37 @@ fn an_invitation_is_rejected_by_whom_it_is_for() {
 }
 
 #[test]
+fn an_erased_invitation_is_open_to_nobody_and_has_no_key() {
+    let erase = OrganizationCommand::EraseInvitation {
+        invitation_id: "i-ida@example.com".into(),
+        at: at(),
+    };
+    let erased = OrganizationEvent::InvitationErased {
+        invitation_id: "i-ida@example.com".into(),
+        at: at(),
+    };
+    organization()
+        .given(invited())
+        .when(erase.clone())
+        .then_expect_events(vec![erased.clone()]);
+    let mut given = invited();
+    given.push(erased);
+    organization()
+        .given(given.clone())
+        .when(erase)
+        .then_expect_events(vec![]);
+    refused(
+        given.clone(),
+        OrganizationCommand::AcceptInvitation(accept("ida", "ida@example.com")),
+        OrganizationError::InvitationNotFound,
+    );
+    organization()
+        .given(given)
+        .when(delete("olga", 0))
+        .then_expect_events(vec![closed(CloseReason::Deleted)]);
+}
+
+#[test]
 fn an_invitation_is_taken_back_by_those_who_may() {
     let cancel = |actor: &str, id: &str| OrganizationCommand::CancelInvitation {
         actor: user(actor),
