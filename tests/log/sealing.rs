@@ -16,7 +16,8 @@ use crate::people::person;
 /// Says who tried what from where, for a month; erasure deletes it. In clear like the read models.
 const CLEAR_TABLE: &str = "door_events";
 
-const SEALED_TABLES: [&str; 11] = [
+const SEALED_TABLES: [&str; 13] = [
+    "api_key_uses",
     "attempts",
     "claims",
     "custody",
@@ -24,6 +25,7 @@ const SEALED_TABLES: [&str; 11] = [
     "events",
     "idempotency_keys",
     "log_epochs",
+    "passkey_uses",
     "rate_limits",
     "streams",
     "tokens",
