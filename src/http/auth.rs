@@ -31,7 +31,7 @@ use super::web::{
     Call, Presented, Refusal, as_json, expose, iso, redirect, replay, set_header, user_json,
     who_am_i, with_error, with_session, without_session_cookies,
 };
-use crate::accounts::{self, AccountError, NewAccount, Once, Proof, Started, Verification};
+use crate::accounts::{self, AccountError, NewAccount, Once, Proof, Verification};
 use crate::app::App;
 use crate::crypto::password::Password;
 use crate::crypto::password::rules::{self, Weakness};
@@ -260,10 +260,30 @@ async fn signed_up(
     remember: bool,
     proof: Proof,
 ) -> Result<Response, Problem> {
-    let Started { token, .. } =
-        accounts::start_session(call.app(), &user, remember, proof, &call.caller).await?;
-    let body = Json(json!({"token": token, "user": user_json(&user)})).into_response();
-    Ok(with_session(body, call, &token, remember))
+    // Whoever repeats the request later may have been banned, or have a second factor by then.
+    let device = two_factor::trusted_device(call);
+    let visit = Visit {
+        proof,
+        remembered: remember,
+        trusted_device: device.as_deref(),
+        caller: &call.caller,
+    };
+    match entry::enter(call.app(), user, visit).await? {
+        Entered::In(entered) => {
+            let token = &entered.started.token;
+            let body = json!({"token": token, "user": user_json(&entered.user)});
+            Ok(with_session(
+                Json(body).into_response(),
+                call,
+                token,
+                remember,
+            ))
+        }
+        Entered::SecondFactorNeeded { challenge, methods } => {
+            let body = json!({"twoFactorRedirect": true, "twoFactorMethods": methods});
+            Ok(two_factor::needed(call, &challenge, remember, &body))
+        }
+    }
 }
 
 /// What a new account would look like, for an address that has one already.

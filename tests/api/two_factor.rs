@@ -550,3 +550,27 @@ async fn the_apps_clients_go_on_with_the_cookie() {
         .await;
     assert!(tokens.json()["accessToken"].is_string(), "{}", tokens.text);
 }
+
+/// S-10: a sign-up that is repeated with its key is a sign-in, and asks for what one asks for.
+#[tokio::test]
+async fn a_repeated_sign_up_is_no_way_past_the_second_factor_s10() {
+    let app = TestApp::start(&[UNVERIFIED]).await;
+    let body = json!({"name": "ada", "email": "ada@example.com", "password": PASSWORD});
+    let sign_up = || {
+        let request = app.request("POST", "/api/auth/sign-up/email").json(&body);
+        answer(request.header("idempotency-key", "once"))
+    };
+    let session = session_of(&sign_up().await);
+    assert!(sign_up().await.json()["token"].is_string());
+    let body = json!({"password": PASSWORD, "method": "otp"});
+    let enabled = show(&app, "enable", &session.cookie, &body).await;
+    assert_eq!(enabled.status, 200, "{}", enabled.text);
+    let again = sign_up().await;
+    assert_eq!(
+        again.json()["twoFactorRedirect"],
+        json!(true),
+        "{}",
+        again.text
+    );
+    assert!(cookie_of(&again, "session_token").is_none());
+}
