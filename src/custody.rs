@@ -223,43 +223,22 @@ impl Custody {
         .transpose()
     }
 
-    /// The holder of a claim, with a secret of theirs: what a sign-in asks first, in one round trip.
+    /// A secret in a row that was read together with others; none if its `version` is null.
     ///
     /// # Errors
-    /// When the database does not answer or the row does not open. No claim and no secret are no errors.
-    pub async fn of_claim(
+    /// When a column is missing or the row does not open.
+    pub fn in_row(
         &self,
         kind: &str,
-        scope: &str,
-        key_hash: &[u8],
-    ) -> Result<Option<(String, Option<Secret>)>, CustodyError> {
-        let row = sqlx::query(
-            "select c.owner, k.version, k.kek_id, k.format, k.nonce, k.ciphertext
-             from claims c left join custody k on k.kind = $1 and k.owner = c.owner and k.id = $2
-             where c.scope = $3 and c.key_hash = $4",
-        )
-        .bind(kind)
-        .bind(ONLY)
-        .bind(scope)
-        .bind(key_hash)
-        .fetch_optional(&self.pool)
-        .await?;
-        let Some(row) = row else { return Ok(None) };
-        let owner: String = row.try_get("owner")?;
-        let version: Option<i64> = row.try_get("version")?;
-        let secret = match version {
-            None => None,
-            Some(version) => {
-                let place = Place {
-                    kind,
-                    owner: &owner,
-                    id: ONLY,
-                };
-                let bytes = self.open(place, &row)?;
-                Some(Secret { version, bytes })
-            }
+        owner: &str,
+        row: &PgRow,
+    ) -> Result<Option<Secret>, CustodyError> {
+        let Some(version) = row.try_get("version")? else {
+            return Ok(None);
         };
-        Ok(Some((owner, secret)))
+        let id = ONLY;
+        let bytes = self.open(Place { kind, owner, id }, row)?;
+        Ok(Some(Secret { version, bytes }))
     }
 
     /// Replaces a secret if nobody else has since it was read: maintenance without an event, such as

@@ -6,8 +6,9 @@ use std::time::Duration;
 use aggregates::session::SignInMethod;
 use aggregates::user::{User, UserCommand};
 use aggregates::{ClaimScope, EmailAddress};
-use projections::devices::{self, Known};
-use projections::users::UserRow;
+use projections::devices;
+use projections::users::{self, UserRow};
+use sqlx::Row as _;
 
 use crate::accounts::{self, AccountError, Caller, Proof};
 use crate::app::App;
@@ -21,6 +22,15 @@ use crate::store::{Actor, StoreError};
 /// The try that locks an account is answered after this time at the earliest, whatever there was to write.
 const LOCK_ANSWER: Duration = Duration::from_millis(50);
 
+/// What is known of somebody's devices.
+#[derive(Default)]
+struct Known {
+    /// They signed in from this one lately.
+    this_one: bool,
+    /// They have signed in from any.
+    any: bool,
+}
+
 /// What is known of whoever tries a password, before it is looked at.
 struct Candidate {
     email: EmailAddress,
@@ -32,29 +42,39 @@ struct Candidate {
 }
 
 impl Candidate {
-    /// Asks the same questions about an address without an account as about one with it (S-23).
+    /// Asks the same about an address without an account as about one with it (S-23), in one round trip.
     async fn find(app: &App, email: &EmailAddress, caller: &Caller) -> Result<Self, AccountError> {
         let scope = ClaimScope::Email;
         let key_hash = app.store.claims().hash(scope, email.as_str());
-        let custody = app.store.custody();
-        let held = custody
-            .of_claim(kind::PASSWORD, scope.as_str(), &key_hash)
-            .await?;
-        let (user_id, secret) = held.unwrap_or_default();
-        let device = devices::id(&user_id, &caller.client);
+        let claim = (scope.as_str(), &key_hash[..]);
         let since = app.clock.now() - guard::KNOWN_FOR;
-        let asked = device.as_deref().unwrap_or_default();
-        let found = projections::users::with_device(&app.pool, &user_id, asked, since).await?;
-        // A former address that is still reserved belongs to nobody.
-        let found = found.filter(|(user, _)| user.email == email.as_str());
-        let (user, known) = found.unzip();
-        Ok(Self {
+        let found = users::at_the_door(&app.pool, claim, (kind::PASSWORD, ONLY), since).await?;
+        let mut candidate = Self {
             email: email.clone(),
-            secret: secret.filter(|_| user.is_some()),
-            user,
-            device,
-            known: known.unwrap_or_default(),
-        })
+            user: None,
+            secret: None,
+            device: None,
+            known: Known::default(),
+        };
+        let Some((user, row)) = found else {
+            return Ok(candidate);
+        };
+        // A former address that is still reserved belongs to nobody.
+        if user.email != email.as_str() {
+            return Ok(candidate);
+        }
+        let known: Vec<String> = row.try_get("known_devices")?;
+        candidate.secret = app.store.custody().in_row(kind::PASSWORD, &user.id, &row)?;
+        candidate.device = devices::id(&user.id, &caller.client);
+        candidate.known = Known {
+            this_one: candidate
+                .device
+                .as_ref()
+                .is_some_and(|device| known.contains(device)),
+            any: row.try_get("any_device")?,
+        };
+        candidate.user = Some(user);
+        Ok(candidate)
     }
 
     fn target<'a>(&'a self, caller: &'a Caller) -> Target<'a> {

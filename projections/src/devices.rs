@@ -95,15 +95,6 @@ pub fn id(user_id: &str, client: &Client) -> Option<String> {
     Some(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
 }
 
-/// What is known of a person's devices at a sign-in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, sqlx::FromRow)]
-pub struct Known {
-    /// They signed in from this one since the given time.
-    pub this_one: bool,
-    /// They have signed in from any.
-    pub any: bool,
-}
-
 /// The devices of a person, by their ids.
 ///
 /// # Errors

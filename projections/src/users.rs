@@ -7,9 +7,9 @@ use aggregates::{Personal, Roles};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use sqlx::postgres::PgRow;
 use sqlx::{FromRow as _, PgExecutor, PgPool};
 
-use crate::devices::Known;
 use crate::{AnyEvent, Changes, Projection, Recorded};
 
 /// The model.
@@ -220,30 +220,36 @@ pub async fn find(pool: &PgPool, id: &str) -> Result<Option<UserRow>, sqlx::Erro
     .await
 }
 
-/// The person with this id, and what is known of the device that they seem to use: in one round trip, for
-/// sign-ins.
+/// Whoever holds a claim (scope and hash), and beside them in one row what a sign-in asks: a secret of theirs (of this
+/// kind and id) as custody's columns, `any_device`, and `known_devices`, the ids of those used since then.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn with_device(
+pub async fn at_the_door(
     pool: &PgPool,
-    id: &str,
-    device: &str,
+    (scope, key_hash): (&str, &[u8]),
+    (kind, id): (&str, &str),
     since: DateTime<Utc>,
-) -> Result<Option<(UserRow, Known)>, sqlx::Error> {
+) -> Result<Option<(UserRow, PgRow)>, sqlx::Error> {
     let row = sqlx::query(
-        "select id, email, email_verified, name, image, locale, role, tier,
-                banned, ban_reason, ban_expires, two_factor_enabled, created_at, updated_at,
-                exists (select from read.devices d where d.id = $2 and d.last_sign_in_at >= $3) as this_one,
-                exists (select from read.devices d where d.user_id = $1) as any
-         from read.users where id = $1",
+        "select u.id, u.email, u.email_verified, u.name, u.image, u.locale, u.role, u.tier, u.banned, u.ban_reason,
+                u.ban_expires, u.two_factor_enabled, u.created_at, u.updated_at,
+                k.version, k.kek_id, k.format, k.nonce, k.ciphertext,
+                exists (select from read.devices d where d.user_id = c.owner) as any_device,
+                array(select d.id from read.devices d where d.user_id = c.owner and d.last_sign_in_at >= $5) as known_devices
+         from claims c
+         join read.users u on u.id = c.owner
+         left join custody k on k.kind = $3 and k.owner = c.owner and k.id = $4
+         where c.scope = $1 and c.key_hash = $2",
     )
+    .bind(scope)
+    .bind(key_hash)
+    .bind(kind)
     .bind(id)
-    .bind(device)
     .bind(since)
     .fetch_optional(pool)
     .await?;
-    row.map(|row| Ok((UserRow::from_row(&row)?, Known::from_row(&row)?)))
+    row.map(|row| Ok((UserRow::from_row(&row)?, row)))
         .transpose()
 }
 
