@@ -10,8 +10,6 @@ use sqlx::{ConnectOptions as _, Connection as _, PgPool};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
-/// A connection that was used a shorter time ago than this is taken without being asked whether it is still there.
-const TRUSTED_FOR: Duration = Duration::from_secs(1);
 /// A request waits this long for a connection; then the database counts as not available.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// No statement of a request runs longer, in milliseconds.
@@ -36,13 +34,6 @@ pub fn pool(options: &PgConnectOptions, connections: u32) -> PgPool {
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
-        // One that was used just now is there; asking each time would be a round trip for every query.
-        .test_before_acquire(false)
-        .before_acquire(|connection, meta| {
-            Box::pin(
-                async move { Ok(meta.idle_for < TRUSTED_FOR || connection.ping().await.is_ok()) },
-            )
-        })
         .connect_lazy_with(options)
 }
 
