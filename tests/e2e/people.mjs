@@ -54,6 +54,13 @@ export async function isLive(world, sessionToken) {
   return (await answer.json()) !== null;
 }
 
+/** Follows a mailed link and asserts where it leads. */
+export async function assertLeads(browser, link, target) {
+  const answer = await browser.get(link);
+  assert.equal(answer.status, 302);
+  assert.equal(answer.headers.get('location'), target);
+}
+
 /** Opens a mailed link that shows a button first (S-45), and presses it. */
 export async function pressButton(browser, link) {
   const page = await browser.get(link);

@@ -2,33 +2,13 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
 import { Browser } from '../browser.mjs';
-import { bearerClient, clientIn } from '../clients.mjs';
-import { assertNoLogin, isLive, login, newPerson, pressButton, registerAndVerify, settled } from '../people.mjs';
+import { assertRefused, bearerClient, clientIn, signIn } from '../clients.mjs';
+import {
+  assertLeads, assertNoLogin, isLive, login, newPerson, pressButton, registerAndVerify, settled,
+} from '../people.mjs';
 import { assertErased } from '../secrecy.mjs';
 import { APP_ORIGIN } from '../service.mjs';
 import { linkIn } from '../smtp.mjs';
-
-/** Signs in with the client in a new browser. */
-async function signIn(world, { email, password }) {
-  const browser = new Browser();
-  const auth = clientIn(browser, world.service.baseUrl);
-  const { data, error } = await auth.signIn.email({ email, password });
-  assert.equal(error, null);
-  return { browser, auth, token: data.token };
-}
-
-/** Asserts that the client got a refusal with this status and code. */
-function assertRefused({ data, error }, status, code) {
-  assert.equal(data, null);
-  assert.deepEqual([error.status, error.code], [status, code]);
-}
-
-/** Follows a mailed link and asserts where it leads. */
-async function assertLeads(browser, link, target) {
-  const answer = await browser.get(link);
-  assert.equal(answer.status, 302);
-  assert.equal(answer.headers.get('location'), target);
-}
 
 export function clientAccount(world) {
   it('changePassword asks for the old one, ends other sessions and tells by mail', async () => {
