@@ -1,7 +1,8 @@
 // Remembers each secret and each piece of personal data that these tests see on the wire, and finds them elsewhere.
+import { keyIn } from './totp.mjs';
 
-const SECRET_FIELDS = ['token', 'accessToken', 'refreshToken', 'password', 'newPassword', 'currentPassword'];
-const PERSONAL_FIELDS = ['email', 'newEmail', 'oldEmail', 'name', 'image'];
+const SECRET_FIELDS = ['token', 'accessToken', 'refreshToken', 'idToken', 'password', 'newPassword', 'currentPassword'];
+const PERSONAL_FIELDS = ['email', 'newEmail', 'oldEmail', 'name', 'image', 'logo', 'banReason'];
 
 class Seen {
   constructor() {
@@ -20,7 +21,7 @@ class Seen {
     }
   }
 
-  /** Something about a person, as typed and as normalised. */
+  /** Something about a person or what is theirs, as typed and as normalised. */
   person(text) {
     this.personal.add(text).add(text.toLowerCase());
   }
@@ -39,10 +40,20 @@ class Seen {
   walk(value) {
     if (value === null || typeof value !== 'object') return;
     for (const [key, inner] of Object.entries(value)) {
-      if (typeof inner !== 'string') this.walk(inner);
+      // Admins see a session's id in the place of its token: that is no secret.
+      if (key === 'token' && inner === value.id) continue;
+      if (key === 'backupCodes') for (const code of inner) this.secrets.add(code);
+      else if (key === 'totpURI') this.app(inner);
+      else if (typeof inner !== 'string') this.walk(inner);
       else if (SECRET_FIELDS.includes(key)) this.secret(inner);
       else if (PERSONAL_FIELDS.includes(key) && inner) this.person(inner);
     }
+  }
+
+  /** The key that an authenticator app is given. */
+  app(uri) {
+    this.secret(new URL(uri).searchParams.get('secret'));
+    this.secret(keyIn(uri).toString());
   }
 
   /** The token that a link carries, in its query or in its path. */
