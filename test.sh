@@ -1,6 +1,6 @@
 #!/bin/sh
 # Sets up what is missing and runs every check: format, lints, docs, tests, and the end-to-end tests
-# with the official client, a real SMTP server and PostgreSQL.
+# with the official client, a real SMTP server, PostgreSQL and Chromium.
 #   ./test.sh         all of it
 #   ./test.sh long    the long forms of the crash and adversary tests as well
 set -eu
@@ -9,6 +9,7 @@ cd "$(dirname "$0")"
 need node nodejs
 need npm npm
 need openssl openssl
+need chromium chromium
 
 step() {
     printf '\n== %s\n' "$*" >&2

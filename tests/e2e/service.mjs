@@ -39,7 +39,7 @@ export class Service {
     const directory = await mkdtemp(join(tmpdir(), 'mana-e2e-'));
     // PostgreSQL refuses to run as root, so as root the cluster runs as somebody else, who must be able to come in.
     await chmod(directory, 0o755);
-    return new Service(directory, await freePort(), settings);
+    return new Service(directory, settings.PORT ?? await freePort(), settings);
   }
 
   constructor(directory, port, settings) {
