@@ -1,7 +1,9 @@
 //! What the doors share: making accounts and finding them, starting and ending sessions. No HTTP here; every door
 //! gives the same commands.
 
-use aggregates::session::{EndReason, Session, SessionCommand, SessionError, SignInMethod};
+use aggregates::session::{
+    EndReason, FactorTimes, Session, SessionCommand, SessionError, SignInMethod,
+};
 use aggregates::user::{NewLink, User, UserCommand, UserError};
 use aggregates::{ClaimScope, EmailAddress, Roles, Tier, UserId};
 use chrono::TimeDelta;
@@ -397,6 +399,8 @@ pub struct Proof {
     pub second_factor: bool,
     /// The admin who acts as them in the session.
     pub impersonated_by: Option<UserId>,
+    /// What they have shown in the session that this one takes the place of.
+    pub carried: FactorTimes,
     /// The password that was checked: a session that would start after it was changed does not.
     pub password: Option<Seen>,
     /// Whether they come from a device that they had not come from before, and have come from others.
@@ -412,6 +416,7 @@ impl Proof {
             method,
             second_factor: false,
             impersonated_by: None,
+            carried: FactorTimes::default(),
             password: None,
             new_device: false,
             token: None,
@@ -445,6 +450,7 @@ pub async fn start_session(
     };
     let token = random_token(TOKEN_LENGTH);
     let id = ids::session();
+    let shown = FactorTimes::at_start(proof.method, proof.second_factor, now);
     let session = SessionRow {
         id: id.to_string(),
         token_hash: TokenHash::of(TokenKind::Session, &token).to_hex(),
@@ -458,6 +464,8 @@ pub async fn start_session(
         active_organization_id: None,
         active_team_id: None,
         impersonated_by: proof.impersonated_by.as_ref().map(ToString::to_string),
+        first_factor_at: shown.first.or(proof.carried.first),
+        second_factor_at: shown.second.or(proof.carried.second),
     };
     let command = SessionCommand::Start {
         user_id: UserId::new(&user.id),
@@ -465,6 +473,7 @@ pub async fn start_session(
         method: proof.method,
         second_factor: proof.second_factor,
         impersonated_by: proof.impersonated_by.clone(),
+        carried: proof.carried,
         remembered,
         ip_address: session.ip_address.clone(),
         user_agent: session.user_agent.clone(),

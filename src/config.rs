@@ -107,6 +107,9 @@ pub struct Config {
     /// `MANA_AUTH_TWO_FACTOR_ALWAYS`: magic links and other providers are followed by a second factor as well; default
     /// false.
     pub two_factor_always: bool,
+    /// `MANA_AUTH_STEP_UP`: what changes who gets in, or what becomes of others, asks for a proof that is at most 5 minutes
+    /// old (S-60); default off.
+    pub step_up: bool,
     /// `MANA_AUTH_TEAMS`: organizations have teams; default false.
     pub teams: bool,
     /// `MANA_AUTH_DYNAMIC_ROLES`: organizations define roles of their own; default false.
@@ -432,6 +435,7 @@ impl Config {
             magic_link_page: reader.switch("MANA_AUTH_MAGIC_LINK_PAGE", true),
             two_factor_otp: reader.switch("MANA_AUTH_TWO_FACTOR_OTP", true),
             two_factor_always: reader.switch("MANA_AUTH_TWO_FACTOR_ALWAYS", false),
+            step_up: reader.switch("MANA_AUTH_STEP_UP", false),
             teams: reader.switch("MANA_AUTH_TEAMS", false),
             dynamic_roles: reader.switch("MANA_AUTH_DYNAMIC_ROLES", false),
             organizations_require_verified: reader

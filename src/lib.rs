@@ -43,6 +43,7 @@ pub mod sign_in;
 pub mod signing;
 pub mod signups;
 pub mod social;
+pub mod step_up;
 pub mod store;
 pub mod telemetry;
 pub mod tokens;

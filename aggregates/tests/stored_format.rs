@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use aggregates::log::LogEvent;
 use aggregates::organization::{CloseReason, OrganizationEvent, RemovalReason};
-use aggregates::session::{EndReason, SessionEvent, SignInMethod};
+use aggregates::session::{EndReason, Factor, SessionEvent, SignInMethod};
 use aggregates::signing_keys::SigningKeysEvent;
 use aggregates::user::{ErasureReason, PasswordCause, SecondFactorMethod, UserEvent};
 use aggregates::{Roles, Tier};
@@ -149,7 +149,7 @@ fn every_event_type_has_a_golden_file() {
         events(&user_events()),
     );
     check_variants(
-        variants!(SessionEvent: Started, Extended, OrganizationActivated, Ended),
+        variants!(SessionEvent: Started, Extended, FactorShown, OrganizationActivated, Ended),
         events(&session_events()),
     );
     check_variants(
@@ -194,6 +194,13 @@ fn every_reason_has_a_golden_file_in_each_event_that_has_one() {
         variants!(SignInMethod: Password, SignUp, EmailLink, Session, MagicLink, Passkey, Social, Impersonation),
         events(&sessions).filter_map(|event| match event {
             SessionEvent::Started { method, .. } => Some(method),
+            _ => None,
+        }),
+    );
+    check_variants(
+        variants!(Factor: First, Second),
+        events(&sessions).filter_map(|event| match event {
+            SessionEvent::FactorShown { factor, .. } => Some(factor),
             _ => None,
         }),
     );

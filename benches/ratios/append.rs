@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use aggregates::session::{Session, SessionCommand, SignInMethod};
+use aggregates::session::{FactorTimes, Session, SessionCommand, SignInMethod};
 use aggregates::user::{User, UserCommand};
 use aggregates::{EmailAddress, Roles, Tier};
 use chrono::TimeDelta;
@@ -263,6 +263,7 @@ async fn register(app: Arc<App>, n: usize) -> anyhow::Result<Stream> {
         method: SignInMethod::Password,
         second_factor: false,
         impersonated_by: None,
+        carried: FactorTimes::default(),
         remembered: true,
         ip_address: client.ip_address.clone(),
         user_agent: client.user_agent.clone(),

@@ -245,6 +245,7 @@ fn apply_session(recorded: Recorded<'_>, event: &SessionEvent, changes: &mut Cha
             );
         }
         SessionEvent::Extended { .. }
+        | SessionEvent::FactorShown { .. }
         | SessionEvent::OrganizationActivated { .. }
         | SessionEvent::Ended { user_id: None, .. } => {}
     }

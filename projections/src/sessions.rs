@@ -1,6 +1,6 @@
 //! `sessions`: live sessions by the hash of their token.
 
-use aggregates::session::SessionEvent;
+use aggregates::session::{Factor, FactorTimes, SessionEvent};
 use aggregates::user::UserEvent;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use crate::{AnyEvent, Changes, Projection, Recorded};
 /// The model.
 pub const PROJECTION: Projection = Projection {
     name: "sessions",
-    version: 3,
+    version: 4,
     streams: &["session", "user"],
     columns: &[
         "id",
@@ -28,6 +28,8 @@ pub const PROJECTION: Projection = Projection {
         "active_organization_id",
         "active_team_id",
         "impersonated_by",
+        "first_factor_at",
+        "second_factor_at",
     ],
     owner: Some(OWNER),
     reads_client: false,
@@ -61,6 +63,20 @@ pub struct SessionRow {
     pub active_team_id: Option<String>,
     /// The admin who acts as the person.
     pub impersonated_by: Option<String>,
+    /// When the person last showed a first factor in it; none if they never did.
+    pub first_factor_at: Option<DateTime<Utc>>,
+    /// The same of a second one.
+    pub second_factor_at: Option<DateTime<Utc>>,
+}
+
+impl SessionRow {
+    /// When the person last showed which factor.
+    pub fn factors(&self) -> FactorTimes {
+        FactorTimes {
+            first: self.first_factor_at,
+            second: self.second_factor_at,
+        }
+    }
 }
 
 const NAME: &str = "sessions";
@@ -120,8 +136,8 @@ fn apply_session(id: &str, event: &SessionEvent, changes: &mut Changes) {
         SessionEvent::Started {
             user_id,
             token_hash,
-            method: _,
-            second_factor: _,
+            method,
+            second_factor,
             impersonated_by,
             remembered,
             ip_address,
@@ -133,6 +149,7 @@ fn apply_session(id: &str, event: &SessionEvent, changes: &mut Changes) {
             let (Some(ip_address), Some(user_agent)) = (ip_address.get(), user_agent.get()) else {
                 return;
             };
+            let factors = FactorTimes::at_start(*method, *second_factor, *at);
             let row = SessionRow {
                 id: id.to_owned(),
                 token_hash: token_hash.clone(),
@@ -146,6 +163,8 @@ fn apply_session(id: &str, event: &SessionEvent, changes: &mut Changes) {
                 active_organization_id: None,
                 active_team_id: None,
                 impersonated_by: impersonated_by.as_ref().map(ToString::to_string),
+                first_factor_at: factors.first,
+                second_factor_at: factors.second,
             };
             changes.put(NAME, id, &row);
         }
@@ -155,6 +174,13 @@ fn apply_session(id: &str, event: &SessionEvent, changes: &mut Changes) {
                 id,
                 json!({"id": id, "expires_at": expires_at, "updated_at": at}),
             );
+        }
+        SessionEvent::FactorShown { factor, at } => {
+            let column = match factor {
+                Factor::First => "first_factor_at",
+                Factor::Second => "second_factor_at",
+            };
+            changes.patch(NAME, id, json!({"id": id, column: at}));
         }
         SessionEvent::OrganizationActivated {
             organization_id,
@@ -195,6 +221,7 @@ pub async fn with_user(
         "select s.id, s.token_hash, s.user_id, s.remembered, s.ip_address, s.user_agent,
                 s.created_at, s.updated_at, s.expires_at,
                 s.active_organization_id, s.active_team_id, s.impersonated_by,
+                s.first_factor_at, s.second_factor_at,
                 u.email, u.email_verified, u.name, u.image, u.locale, u.role, u.tier,
                 u.banned, u.ban_reason, u.ban_expires, u.two_factor_enabled,
                 u.created_at as user_created_at, u.updated_at as user_updated_at
@@ -244,7 +271,7 @@ pub async fn of_user(
 ) -> Result<Vec<SessionRow>, sqlx::Error> {
     sqlx::query_as(
         "select id, token_hash, user_id, remembered, ip_address, user_agent, created_at, updated_at, expires_at,
-                active_organization_id, active_team_id, impersonated_by
+                active_organization_id, active_team_id, impersonated_by, first_factor_at, second_factor_at
          from read.sessions where user_id = $1 and expires_at > $2
          order by created_at desc, id",
     )
@@ -306,6 +333,25 @@ mod tests {
         assert_eq!(row.impersonated_by.as_deref(), Some("u2"));
         // It was not used for longer by this.
         assert_eq!(row.updated_at, DateTime::UNIX_EPOCH);
+    }
+
+    #[test]
+    fn a_factor_that_is_shown_again_moves_its_own_time() {
+        let later = DateTime::UNIX_EPOCH + TimeDelta::minutes(3);
+        let shown = AnyEvent::Session(SessionEvent::FactorShown {
+            factor: Factor::Second,
+            at: later,
+        });
+        let changes = crate::rows_of(NAME, "s1", &[started(), shown]);
+        let [(_, RowChange::Put(row))] = changes.as_slice() else {
+            panic!("{changes:?}")
+        };
+        let row: SessionRow = serde_json::from_value(row.clone().into()).unwrap();
+        let wanted = FactorTimes {
+            first: Some(DateTime::UNIX_EPOCH),
+            second: Some(later),
+        };
+        assert_eq!(row.factors(), wanted);
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub enum Kind {
 }
 
 /// Every name there is; what is not here is refused.
-pub const SETTINGS: [(&str, Kind); 61] = [
+pub const SETTINGS: [(&str, Kind); 62] = [
     ("AUTH_ERROR_SHAPE", Kind::One),
     ("BASE_URL", Kind::One),
     ("BETTER_AUTH_SECRET", Kind::Secret),
@@ -65,6 +65,7 @@ pub const SETTINGS: [(&str, Kind); 61] = [
     ("MANA_AUTH_REQUIRE_EMAIL_VERIFICATION", Kind::One),
     ("MANA_AUTH_SEND_ON_SIGN_IN", Kind::One),
     ("MANA_AUTH_SMTP_TLS", Kind::One),
+    ("MANA_AUTH_STEP_UP", Kind::One),
     ("MANA_AUTH_TEAMS", Kind::One),
     ("MANA_AUTH_TRUSTED_PROXIES", Kind::List),
     ("MANA_AUTH_TWO_FACTOR_ALWAYS", Kind::One),

@@ -13,7 +13,7 @@
 //! | POST | `/delete-user` | delete the account, or mail a link that does |
 //! | GET | `/delete-user/callback` | the mailed link |
 
-use aggregates::session::{EndReason, SignInMethod};
+use aggregates::session::{EndReason, Factor, SignInMethod};
 use aggregates::user::ErasureReason;
 use axum::Json;
 use axum::extract::Path;
@@ -41,7 +41,7 @@ use crate::custody::Seen;
 use crate::links::{self, Wanted};
 use crate::self_service::{self, ProfileChange};
 use crate::store::{Actor, forget_written};
-use crate::{erasure, sign_in, tokens};
+use crate::{erasure, sign_in, step_up, tokens};
 
 /// Answer to whoever asks for a link to choose a new password, whether there is an account or not.
 const RESET_MESSAGE: &str =
@@ -58,10 +58,13 @@ pub fn doors() -> Vec<Door> {
         post_door("/revoke-other-sessions", post(revoke_other_sessions)).also_impersonated(),
         post_door("/update-session", post(update_session)).also_impersonated(),
         post_door("/update-user", post(update_user)).also_impersonated(),
-        post_door("/change-email", post(change_email)).limited(limits::CHANGE_EMAIL),
+        post_door("/change-email", post(change_email))
+            .limited(limits::CHANGE_EMAIL)
+            .after_step_up(),
         post_door("/change-password", post(change_password))
             .limited(limits::CHANGE_PASSWORD)
-            .checking(Checks::Password),
+            .checking(Checks::Password)
+            .after_step_up(),
         post_door("/verify-password", post(verify_password)).checking(Checks::Password),
         post_door("/request-password-reset", post(request_password_reset))
             .limited(limits::RESET_MAIL),
@@ -73,7 +76,8 @@ pub fn doors() -> Vec<Door> {
             .checking(Checks::MailedToken),
         post_door("/delete-user", post(delete_user))
             .limited(limits::DELETE_ACCOUNT)
-            .checking(Checks::Password),
+            .checking(Checks::Password)
+            .after_step_up(),
         get_door("/delete-user/callback", get(deletion_link))
             .never_impersonated()
             .limited(limits::TOKEN)
@@ -274,6 +278,7 @@ async fn change_password(call: Call) -> Result<Response, Refusal> {
     }
     let remembered = session.live.session.remembered;
     let proof = Proof {
+        carried: step_up::carried(app, &session.live, Some(Factor::First)),
         password: Some(seen),
         ..Proof::by(SignInMethod::Session)
     };
@@ -312,6 +317,7 @@ async fn verify_password(call: Call) -> Result<Response, Refusal> {
     fields.done()?;
     let session = call.required_session().await?;
     confirm(&call, &session.live.user, known_password(password)?).await?;
+    step_up::note(call.app(), &session.live, Factor::First, &call.caller).await?;
     let done = Json(json!({"status": true})).into_response();
     Ok(call.prolonged(done, &session).await)
 }

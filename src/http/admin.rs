@@ -51,20 +51,21 @@ const LONGEST_BAN_SECS: f64 = 100.0 * 365.25 * 24.0 * 3600.0;
 pub fn doors() -> Vec<Door> {
     let get_door = |path, handler| Door::open(Method::GET, path, handler);
     let post_door = |path, handler| Door::open(Method::POST, path, handler);
+    let write_door = |path, handler| post_door(path, handler).after_step_up();
     vec![
         get_door("/admin/list-users", get(list_users)).never_impersonated(),
         get_door("/admin/get-user", get(get_user)).never_impersonated(),
-        post_door("/admin/create-user", post(create_user)),
-        post_door("/admin/update-user", post(update_user)),
-        post_door("/admin/remove-user", post(remove_user)),
-        post_door("/admin/set-role", post(set_role)),
-        post_door("/admin/ban-user", post(ban_user)),
-        post_door("/admin/unban-user", post(unban_user)),
-        post_door("/admin/set-user-password", post(set_user_password)),
+        write_door("/admin/create-user", post(create_user)),
+        write_door("/admin/update-user", post(update_user)),
+        write_door("/admin/remove-user", post(remove_user)),
+        write_door("/admin/set-role", post(set_role)),
+        write_door("/admin/ban-user", post(ban_user)),
+        write_door("/admin/unban-user", post(unban_user)),
+        write_door("/admin/set-user-password", post(set_user_password)),
         post_door("/admin/list-user-sessions", post(list_user_sessions)),
-        post_door("/admin/revoke-user-session", post(revoke_user_session)),
-        post_door("/admin/revoke-user-sessions", post(revoke_user_sessions)),
-        post_door("/admin/impersonate-user", post(impersonate_user)),
+        write_door("/admin/revoke-user-session", post(revoke_user_session)),
+        write_door("/admin/revoke-user-sessions", post(revoke_user_sessions)),
+        write_door("/admin/impersonate-user", post(impersonate_user)),
         post_door("/admin/stop-impersonating", post(stop_impersonating)).also_impersonated(),
         post_door("/admin/has-permission", post(has_permission)).also_impersonated(),
     ]

@@ -36,9 +36,9 @@ const RATE: (u32, u32) = (60, 60);
 pub fn doors() -> Vec<Door> {
     vec![
         Door::open(Method::GET, "", get(list)),
-        Door::open(Method::POST, "", post(create)),
+        Door::open(Method::POST, "", post(create)).after_step_up(),
         Door::open(Method::POST, "/validate", post(validate)),
-        Door::open(Method::DELETE, "/{id}", delete(revoke)),
+        Door::open(Method::DELETE, "/{id}", delete(revoke)).after_step_up(),
     ]
 }
 

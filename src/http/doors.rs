@@ -28,6 +28,8 @@ pub struct Door {
     pub checks: Checks,
     /// Whether an admin who acts as somebody may use it in their session.
     pub impersonated: bool,
+    /// Whether it asks for a proof that is a few minutes old, where the service is configured to (S-60).
+    pub step_up: bool,
     /// Whether a service with this configuration has it.
     exists: fn(&Config) -> bool,
     handler: MethodRouter<Arc<Web>>,
@@ -58,6 +60,7 @@ impl Door {
             path,
             limit: None,
             checks: Checks::Nothing,
+            step_up: false,
             exists: |_| true,
             handler,
         }
@@ -83,6 +86,14 @@ impl Door {
     pub fn never_impersonated(self) -> Self {
         Self {
             impersonated: false,
+            ..self
+        }
+    }
+
+    /// The same, for whoever has shown lately who they are.
+    pub fn after_step_up(self) -> Self {
+        Self {
+            step_up: true,
             ..self
         }
     }
@@ -153,6 +164,7 @@ struct Rules {
     path: &'static str,
     limit: Option<Limit>,
     impersonated: bool,
+    step_up: bool,
 }
 
 impl Limits {
@@ -167,6 +179,7 @@ impl Limits {
                     path: door.path,
                     limit: door.limit,
                     impersonated: door.impersonated,
+                    step_up: door.step_up,
                 });
             }
         }
@@ -183,6 +196,11 @@ impl Limits {
     pub fn admits_impersonation(&self, method: &Method, path: &str) -> bool {
         self.of(method, path)
             .is_some_and(|rules| rules.impersonated)
+    }
+
+    /// Whether the door asks for a proof that is a few minutes old.
+    pub fn asks_for_step_up(&self, method: &Method, path: &str) -> bool {
+        self.of(method, path).is_some_and(|rules| rules.step_up)
     }
 
     fn of(&self, method: &Method, path: &str) -> Option<&Rules> {

@@ -79,6 +79,11 @@ pub enum Problem {
     NothingToUpdate,
     /// The session is too old for this.
     SessionNotFresh,
+    /// Who asks has to show once more who they are.
+    StepUpRequired {
+        /// By what; any one of them will do.
+        methods: Vec<&'static str>,
+    },
     /// The session is too old for this without the password.
     SessionExpired,
     /// No session on the route that a deletion link leads to.
@@ -189,6 +194,7 @@ impl Problem {
             | P::CrossSiteNavigation
             | P::InvalidRedirect(_)
             | P::SessionNotFresh
+            | P::StepUpRequired { .. }
             | P::AdminOnly
             | P::Banned
             | P::EmailNotVerified => StatusCode::FORBIDDEN,
@@ -247,6 +253,7 @@ impl Problem {
             P::SignupLimitReached { .. } => "SIGNUP_LIMIT_REACHED",
             P::EmailNotUpdatable => "EMAIL_CAN_NOT_BE_UPDATED",
             P::SessionNotFresh => "SESSION_NOT_FRESH",
+            P::StepUpRequired { .. } => "STEP_UP_REQUIRED",
             P::SessionExpired => "SESSION_EXPIRED",
             P::NoUserInfo => "FAILED_TO_GET_USER_INFO",
             P::InvalidResetToken | P::InvalidDeletionToken => "INVALID_TOKEN",
@@ -319,6 +326,7 @@ impl Problem {
             P::EmailNotUpdatable => "Email can not be updated".into(),
             P::NothingToUpdate => "No fields to update".into(),
             P::SessionNotFresh => "Session is not fresh".into(),
+            P::StepUpRequired { .. } => "Please confirm that it is you".into(),
             P::SessionExpired => "Session expired. Re-authenticate to perform this action.".into(),
             P::NoUserInfo => "Failed to get user info".into(),
             P::InvalidResetToken | P::InvalidDeletionToken => "Invalid token".into(),
@@ -511,6 +519,11 @@ impl Problem {
                 "SESSION_NOT_FRESH",
                 "Session is not fresh",
             ),
+            P::StepUpRequired { .. } => (
+                StatusCode::FORBIDDEN,
+                "STEP_UP_REQUIRED",
+                "Please confirm that it is you",
+            ),
             P::AdminOnly => (StatusCode::FORBIDDEN, "FORBIDDEN", "Forbidden"),
             P::Banned => (StatusCode::FORBIDDEN, "BANNED_USER", "Account is banned"),
             P::Stated(stated, _) => (
@@ -557,7 +570,10 @@ impl Problem {
         }
     }
 
-    fn respond(&self, status: StatusCode, body: Value) -> Response {
+    fn respond(&self, status: StatusCode, mut body: Value) -> Response {
+        if let P::StepUpRequired { methods } = self {
+            body["methods"] = json!(methods);
+        }
         let mut response = (status, Json(body)).into_response();
         if let Some(secs) = self.retry_after_secs() {
             let value = HeaderValue::from(secs);

@@ -24,7 +24,7 @@ use crate::linked::{self, LinkedError};
 pub fn doors() -> Vec<Door> {
     vec![
         Door::open(Method::GET, "/list-accounts", get(list)),
-        Door::open(Method::POST, "/unlink-account", post(unlink)),
+        Door::open(Method::POST, "/unlink-account", post(unlink)).after_step_up(),
         Door::open(Method::POST, "/get-access-token", post(access_token)),
         Door::open(Method::POST, "/refresh-token", post(refresh)),
         Door::open(Method::GET, "/account-info", get(info)),

@@ -29,6 +29,7 @@ use crate::accounts::Proof;
 use crate::crypto::tokens::TokenKind;
 use crate::entry::{self, Entered, In, Visit};
 use crate::passkeys::{self, CEREMONY_FOR, Ceremony, Passkey, PasskeyError};
+use crate::step_up;
 
 /// The cookie that holds a ceremony's id.
 const COOKIE: &str = "better-auth-passkey";
@@ -42,16 +43,18 @@ pub fn doors() -> Vec<Door> {
     let get_door = |path, handler| Door::open(Method::GET, path, handler);
     let post_door = |path, handler| Door::open(Method::POST, path, handler);
     vec![
-        get_door("/passkey/generate-register-options", get(register_options)).never_impersonated(),
-        post_door("/passkey/verify-registration", post(verify_registration)),
+        get_door("/passkey/generate-register-options", get(register_options))
+            .never_impersonated()
+            .after_step_up(),
+        post_door("/passkey/verify-registration", post(verify_registration)).after_step_up(),
         get_door(
             "/passkey/generate-authenticate-options",
             get(authenticate_options),
         ),
         post_door("/passkey/verify-authentication", post(authenticate)).checking(Checks::Passkey),
         get_door("/passkey/list-user-passkeys", get(list)),
-        post_door("/passkey/update-passkey", post(update)),
-        post_door("/passkey/delete-passkey", post(delete)),
+        post_door("/passkey/update-passkey", post(update)).after_step_up(),
+        post_door("/passkey/delete-passkey", post(delete)).after_step_up(),
     ]
 }
 
@@ -282,6 +285,7 @@ async fn verify_registration(call: Call) -> Result<Response, Refusal> {
         // They are in already, by whatever that took.
         proof: Proof {
             second_factor: true,
+            carried: step_up::carried(call.app(), &session.live, None),
             ..Proof::by(SignInMethod::Session)
         },
         remembered: session.live.session.remembered,

@@ -39,7 +39,7 @@ const ASKED_MAX_BYTES: usize = 4096;
 pub fn doors() -> Vec<Door> {
     vec![
         Door::open(Method::POST, "/sign-in/social", post(sign_in)).limited(limits::SIGN_IN_SOCIAL),
-        Door::open(Method::POST, "/link-social", post(link)),
+        Door::open(Method::POST, "/link-social", post(link)).after_step_up(),
     ]
 }
 

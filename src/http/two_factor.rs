@@ -8,7 +8,7 @@
 //! | POST | `/send-otp` | mail a code |
 //! | POST | `/verify-totp`, `/verify-otp`, `/verify-backup-code` | show a code: in a session, or to go on signing in |
 
-use aggregates::session::{EndReason, SignInMethod};
+use aggregates::session::{EndReason, Factor, SignInMethod};
 use aggregates::user::SecondFactorMethod;
 use axum::Json;
 use axum::http::{Method, StatusCode};
@@ -29,6 +29,7 @@ use super::web::{
 use crate::accounts::{self, Proof, Started};
 use crate::entry::{self, Entered, In, Visit};
 use crate::second_factor::{self, Challenge, Claimant, SecondFactorError};
+use crate::step_up;
 use crate::store::Actor;
 
 /// What an authenticator app calls the service when nobody says.
@@ -37,8 +38,10 @@ const ISSUER: &str = "Mana";
 /// The doors.
 pub fn doors() -> Vec<Door> {
     let door = |path, limit, handler| Door::open(Method::POST, path, handler).limited(limit);
-    let with_password =
-        |path, limit, handler| door(path, limit, handler).checking(Checks::Password);
+    let with_password = |path, limit, handler| {
+        let door = door(path, limit, handler).checking(Checks::Password);
+        door.after_step_up()
+    };
     let with_code =
         |path, limit, handler| door(path, limit, handler).checking(Checks::SecondFactor);
     let [enable, disable, uri, codes, send, totp, otp, backup] = limits::TWO_FACTOR;
@@ -216,7 +219,7 @@ async fn enable_factor(call: Call) -> Result<Response, Refusal> {
         }
         second_factor::enable(app, &who, SecondFactorMethod::Otp).await?;
         let body = Json(json!({"method": "otp"})).into_response();
-        let (_, token) = session_anew(&call, &session).await?;
+        let (_, token) = session_anew(&call, &session, Factor::First).await?;
         return Ok(with_session(
             body,
             &call,
@@ -235,7 +238,7 @@ async fn disable_factor(call: Call) -> Result<Response, Refusal> {
     let session = with_password(&call).await?;
     second_factor::disable(call.app(), &in_session(&call, &session)).await?;
     let body = Json(json!({"status": true})).into_response();
-    let (_, token) = session_anew(&call, &session).await?;
+    let (_, token) = session_anew(&call, &session, Factor::First).await?;
     Ok(with_session(
         body,
         &call,
@@ -278,8 +281,13 @@ fn in_session<'a>(call: &'a Call, session: &'a Session) -> Claimant<'a> {
     }
 }
 
-/// Another session in the place of this one, because what it takes to get in has changed (S-27).
-async fn session_anew(call: &Call, session: &Session) -> Result<(UserRow, String), Problem> {
+/// Another session in the place of this one, because what it takes to get in has changed (S-27). `shown` was shown just
+/// now, beside what was shown in the one until now.
+async fn session_anew(
+    call: &Call,
+    session: &Session,
+    shown: Factor,
+) -> Result<(UserRow, String), Problem> {
     let app = call.app();
     let user_id = &session.live.user.id;
     let user = projections::users::find(&app.pool, user_id)
@@ -288,6 +296,7 @@ async fn session_anew(call: &Call, session: &Session) -> Result<(UserRow, String
     let remembered = session.live.session.remembered;
     let proof = Proof {
         second_factor: true,
+        carried: step_up::carried(app, &session.live, Some(shown)),
         ..Proof::by(SignInMethod::Session)
     };
     let Started { token, .. } =
@@ -324,6 +333,10 @@ impl Shown {
 /// The session of a request, else the sign-in that waits for a second factor.
 async fn shown(call: &Call) -> Result<Shown, Refusal> {
     if let Presented::Live(session) = call.session().await? {
+        // A code that proves one factor of two is how a step-up is made; one that switches them on takes one (S-60).
+        if !session.live.user.two_factor_enabled {
+            call.step_up(&session.live).await?;
+        }
         return Ok(Shown::Session(session));
     }
     let nobody = Problem::Stated(&INVALID_COOKIE, None);
@@ -430,10 +443,13 @@ async fn accepted(
         Shown::Session(session) => {
             let user = &session.live.user;
             let mut response = match enables.filter(|_| !user.two_factor_enabled) {
-                None => body(&session.token, user).into_response(),
+                None => {
+                    step_up::note(app, &session.live, Factor::Second, &call.caller).await?;
+                    body(&session.token, user).into_response()
+                }
                 Some(method) => {
                     second_factor::enable(app, &in_session(call, &session), method).await?;
-                    let (user, token) = session_anew(call, &session).await?;
+                    let (user, token) = session_anew(call, &session, Factor::Second).await?;
                     let remembered = session.live.session.remembered;
                     with_session(
                         body(&token, &user).into_response(),

@@ -66,11 +66,15 @@ pub fn doors() -> Vec<Door> {
             .limited(limits::VERIFICATION_MAIL),
         post_door("/change-password", post(change_password))
             .limited(limits::CHANGE_PASSWORD)
-            .checking(Checks::Password),
-        post_door("/change-email", post(change_email)).limited(limits::CHANGE_EMAIL),
+            .checking(Checks::Password)
+            .after_step_up(),
+        post_door("/change-email", post(change_email))
+            .limited(limits::CHANGE_EMAIL)
+            .after_step_up(),
         Door::open(Method::DELETE, "/account", delete(delete_account))
             .limited(limits::DELETE_ACCOUNT)
-            .checking(Checks::Password),
+            .checking(Checks::Password)
+            .after_step_up(),
         get_door("/security-events", get(own_security_events)),
         get_door("/sessions", get(sessions)),
         Door::open(Method::DELETE, "/sessions/{id}", delete(end_session)).also_impersonated(),
@@ -180,7 +184,7 @@ async fn refresh(call: Call) -> Result<Response, Problem> {
     let Some(live) = app.sessions.find(&token, app.clock.now()).await? else {
         return Err(Problem::InvalidRefreshToken);
     };
-    call.admit(&live)?;
+    call.admit(&live).await?;
     if accounts::is_due_for_extension(app, &live.session) {
         accounts::extend_session(app, &live.session, &call.caller).await?;
     }

@@ -33,14 +33,14 @@ pub fn doors() -> Vec<Door> {
     let post_door = |path, handler| Door::open(Method::POST, path, handler);
     vec![
         get_door("/passkeys/capability", get(capability)),
-        post_door("/passkeys/register/options", post(register_options)),
-        post_door("/passkeys/register/verify", post(register)),
+        post_door("/passkeys/register/options", post(register_options)).after_step_up(),
+        post_door("/passkeys/register/verify", post(register)).after_step_up(),
         post_door("/passkeys/authenticate/options", post(authenticate_options))
             .limited(limits::PASSKEY_OPTIONS),
         post_door("/passkeys/authenticate/verify", post(authenticate)).checking(Checks::Passkey),
         get_door("/passkeys", get(list)),
-        Door::open(Method::PATCH, "/passkeys/{id}", patch(rename)),
-        Door::open(Method::DELETE, "/passkeys/{id}", delete(remove)),
+        Door::open(Method::PATCH, "/passkeys/{id}", patch(rename)).after_step_up(),
+        Door::open(Method::DELETE, "/passkeys/{id}", delete(remove)).after_step_up(),
     ]
 }
 

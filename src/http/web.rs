@@ -27,6 +27,7 @@ use crate::accounts::{self, Caller};
 use crate::app::App;
 use crate::crypto::jwt::JwtError;
 use crate::sessions::Live;
+use crate::step_up;
 use crate::store::idempotency::{Fingerprint, Known, Outcome};
 
 /// Fields of a body that say where a request may lead.
@@ -296,7 +297,8 @@ impl Call {
             return Ok(Presented::Nothing);
         };
         let now = self.app().clock.now();
-        self.presented(self.app().sessions.find(&token, now).await?, token)
+        let found = self.app().sessions.find(&token, now).await?;
+        self.presented(found, token).await
     }
 
     /// The same, read from storage: for what an admin does (I-9).
@@ -308,31 +310,62 @@ impl Call {
             return Ok(Presented::Nothing);
         };
         let now = self.app().clock.now();
-        self.presented(self.app().sessions.find_stored(&token, now).await?, token)
+        let found = self.app().sessions.find_stored(&token, now).await?;
+        self.presented(found, token).await
     }
 
-    fn presented(&self, found: Option<Arc<Live>>, token: String) -> Result<Presented, Problem> {
+    async fn presented(
+        &self,
+        found: Option<Arc<Live>>,
+        token: String,
+    ) -> Result<Presented, Problem> {
         Ok(match found {
             Some(live) => {
-                self.admit(&live)?;
+                self.admit(&live).await?;
                 Presented::Live(Session { live, token })
             }
             None => Presented::Over,
         })
     }
 
-    /// Lets an admin who acts as somebody through the doors that are open to them, and through no other (S-66).
+    /// Lets a session through this door: that of an admin who acts as somebody through those that are open to them (S-66),
+    /// and through those that ask for a step-up only whoever has shown lately who they are (S-60).
     ///
     /// # Errors
-    /// If this one is not.
-    pub fn admit(&self, live: &Live) -> Result<(), Problem> {
+    /// If it stays shut.
+    pub async fn admit(&self, live: &Live) -> Result<(), Problem> {
         let path = self.path.as_ref().map_or("", MatchedPath::as_str);
-        if live.session.impersonated_by.is_none()
-            || self.web.limits.admits_impersonation(&self.method, path)
+        let limits = &self.web.limits;
+        if live.session.impersonated_by.is_some()
+            && !limits.admits_impersonation(&self.method, path)
         {
-            Ok(())
-        } else {
-            Err(Problem::Stated(&NOT_WHILE_IMPERSONATING, None))
+            return Err(Problem::Stated(&NOT_WHILE_IMPERSONATING, None));
+        }
+        if limits.asks_for_step_up(&self.method, path) {
+            // Rare on the hottest routes, whose work stays small without it.
+            Box::pin(self.step_up(live)).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks for a proof that is a few minutes old, where the service is configured to.
+    ///
+    /// # Errors
+    /// If there is none; it says by what one is made.
+    pub async fn step_up(&self, live: &Live) -> Result<(), Problem> {
+        let app = self.app();
+        if !app.config.step_up || step_up::missing(app, live).is_none() {
+            return Ok(());
+        }
+        // It may have been shown to another node a moment ago.
+        let id = &live.session.id;
+        let stored = app.sessions.find_by_id(id, app.clock.now()).await?;
+        let live = stored.ok_or(Problem::Unauthorized)?;
+        match step_up::missing(app, &live) {
+            None => Ok(()),
+            Some(factor) => Err(Problem::StepUpRequired {
+                methods: step_up::methods(app, &live, factor).await?,
+            }),
         }
     }
 
@@ -434,7 +467,7 @@ impl Call {
             .await?;
         let live = live.filter(|live| live.user.id == text("sub"));
         if let Some(live) = &live {
-            self.admit(live)?;
+            self.admit(live).await?;
         }
         Ok(Some(live.ok_or(Problem::BearerInvalid { expired: false })))
     }
@@ -449,9 +482,10 @@ impl Call {
             .check_cookie_request(&self.method, &self.headers)
     }
 
-    /// Whether a session began less than a day ago (contract 7).
+    /// Whether a session began less than a day ago (contract 7), or a step-up was made in it since then.
     pub fn is_fresh(&self, session: &SessionRow) -> bool {
-        self.app().clock.now() - session.created_at < FRESH_FOR
+        let shown_at = session.first_factor_at.max(Some(session.created_at));
+        shown_at.is_some_and(|at| self.app().clock.now() - at < FRESH_FOR)
     }
 
     /// Makes a used session last longer when it is time; the new row if it does.

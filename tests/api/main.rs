@@ -67,6 +67,7 @@ mod signing_keys;
 mod signups;
 mod social;
 mod stage;
+mod step_up;
 mod token_kinds;
 mod tokens;
 mod two_factor;

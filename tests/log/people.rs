@@ -1,6 +1,8 @@
 //! People and their sessions, as commands make them.
 
-use aggregates::session::{EndReason, Session, SessionCommand, SessionError, SignInMethod};
+use aggregates::session::{
+    EndReason, FactorTimes, Session, SessionCommand, SessionError, SignInMethod,
+};
 use aggregates::user::{User, UserCommand, UserError};
 use aggregates::{EmailAddress, Roles, SessionId, Tier, UserId};
 use chrono::TimeDelta;
@@ -115,6 +117,7 @@ impl Person {
             method: SignInMethod::Password,
             second_factor: false,
             impersonated_by: None,
+            carried: FactorTimes::default(),
             remembered: true,
             ip_address: client.ip_address.clone(),
             user_agent: client.user_agent.clone(),

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{EndReason, SignInMethod};
+use super::{EndReason, Factor, FactorTimes, SignInMethod};
 use crate::UserId;
 
 /// A request to change a session.
@@ -20,6 +20,8 @@ pub enum SessionCommand {
         second_factor: bool,
         /// The admin who acts as them in this session.
         impersonated_by: Option<UserId>,
+        /// What was shown in the session that it takes the place of.
+        carried: FactorTimes,
         /// Whether it outlives the browser and slides; else it lasts a day at most.
         remembered: bool,
         /// Address of the client, empty if unknown.
@@ -28,6 +30,13 @@ pub enum SessionCommand {
         user_agent: String,
         /// When it ends by itself.
         expires_at: DateTime<Utc>,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// The person has shown once more who they are.
+    ShowFactor {
+        /// By what.
+        factor: Factor,
         /// When.
         at: DateTime<Utc>,
     },

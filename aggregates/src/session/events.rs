@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use cqrs_es::DomainEvent;
 use serde::{Deserialize, Serialize};
 
+use super::Factor;
 use crate::{Personal, StoredEvent, UserId};
 
 /// A fact about a session.
@@ -41,6 +42,14 @@ pub enum SessionEvent {
         /// The new end.
         expires_at: DateTime<Utc>,
         /// When.
+        at: DateTime<Utc>,
+    },
+    /// The person has shown once more who they are: until some time later they may do what takes that (S-60). A factor
+    /// that the session began with has no such event.
+    FactorShown {
+        /// By what.
+        factor: Factor,
+        /// When; earlier than the session, if it was shown in one that this has taken the place of.
         at: DateTime<Utc>,
     },
     /// The session works for this organization and team from now on; absent means for none.
@@ -128,6 +137,7 @@ impl DomainEvent for SessionEvent {
         match self {
             Self::Started { .. } => "session.started",
             Self::Extended { .. } => "session.extended",
+            Self::FactorShown { .. } => "session.factor_shown",
             Self::OrganizationActivated { .. } => "session.organization_activated",
             Self::Ended { .. } => "session.ended",
         }

@@ -2,6 +2,7 @@
 
 mod commands;
 mod events;
+mod factors;
 #[cfg(test)]
 mod tests;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use commands::SessionCommand;
 pub use events::{EndReason, SessionEvent, SignInMethod};
+pub use factors::{Factor, FactorTimes};
 
 use crate::{Personal, UserId};
 
@@ -29,6 +31,8 @@ pub enum Session {
         expires_at: DateTime<Utc>,
         /// The organization that it works for, and the team.
         active: (Option<String>, Option<String>),
+        /// When the person showed what.
+        shown: FactorTimes,
     },
     /// Over for good.
     Ended,
@@ -61,6 +65,7 @@ impl Session {
                 method,
                 second_factor,
                 impersonated_by,
+                carried,
                 remembered,
                 ip_address,
                 user_agent,
@@ -72,7 +77,7 @@ impl Session {
                 }
                 let ip_address = Personal::about(user_id.as_str(), ip_address);
                 let user_agent = Personal::about(user_id.as_str(), user_agent);
-                Ok(vec![SessionEvent::Started {
+                let started = SessionEvent::Started {
                     user_id,
                     token_hash,
                     method,
@@ -83,8 +88,10 @@ impl Session {
                     user_agent,
                     expires_at,
                     at,
-                }])
+                };
+                Ok([started].into_iter().chain(carried.events()).collect())
             }
+            SessionCommand::ShowFactor { factor, at } => self.show_factor(factor, at),
             SessionCommand::Extend { expires_at, at } => self.extend(expires_at, at),
             SessionCommand::SetActive {
                 organization_id,
@@ -118,6 +125,23 @@ impl Session {
                     })
                     .into_iter()
                     .collect())
+            }
+            Self::Absent | Self::Live { .. } | Self::Ended => Err(SessionError::NotLive),
+        }
+    }
+
+    fn show_factor(
+        &self,
+        factor: Factor,
+        at: DateTime<Utc>,
+    ) -> Result<Vec<SessionEvent>, SessionError> {
+        match self {
+            Self::Live {
+                expires_at, shown, ..
+            } if *expires_at > at => {
+                let is_news = shown.is_news(factor, at);
+                let event = is_news.then_some(SessionEvent::FactorShown { factor, at });
+                Ok(event.into_iter().collect())
             }
             Self::Absent | Self::Live { .. } | Self::Ended => Err(SessionError::NotLive),
         }
@@ -172,7 +196,10 @@ impl Aggregate for Session {
                 _,
                 SessionEvent::Started {
                     user_id,
+                    method,
+                    second_factor,
                     expires_at,
+                    at,
                     ..
                 },
             ) => {
@@ -180,6 +207,7 @@ impl Aggregate for Session {
                     user_id,
                     expires_at,
                     active: (None, None),
+                    shown: FactorTimes::at_start(method, second_factor, at),
                 };
             }
             (
@@ -198,9 +226,14 @@ impl Aggregate for Session {
                     ..
                 },
             ) => *active = (organization_id, team_id),
+            (Self::Live { shown, .. }, SessionEvent::FactorShown { factor, at }) => {
+                shown.note(factor, at);
+            }
             (
                 Self::Absent | Self::Ended,
-                SessionEvent::Extended { .. } | SessionEvent::OrganizationActivated { .. },
+                SessionEvent::Extended { .. }
+                | SessionEvent::OrganizationActivated { .. }
+                | SessionEvent::FactorShown { .. },
             ) => {}
             (_, SessionEvent::Ended { .. }) => *self = Self::Ended,
         }

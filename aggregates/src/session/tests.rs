@@ -22,6 +22,7 @@ fn start() -> SessionCommand {
         method: SignInMethod::Password,
         second_factor: false,
         impersonated_by: None,
+        carried: FactorTimes::default(),
         remembered: true,
         ip_address: "192.0.2.1".into(),
         user_agent: "x".into(),
@@ -307,9 +308,109 @@ fn what_is_over_works_for_nobody() {
     }
 }
 
+fn shown(factor: Factor, at: DateTime<Utc>) -> SessionEvent {
+    SessionEvent::FactorShown { factor, at }
+}
+
+/// S-60: whoever shows the same again and again makes the log grow by an event a minute at most.
+#[test]
+fn a_factor_is_worth_an_event_a_minute_after_it_was_shown_last_s60() {
+    let show = |factor, at| SessionCommand::ShowFactor { factor, at };
+    let minute = at() + TimeDelta::minutes(1);
+    let just_before = minute - TimeDelta::milliseconds(1);
+    for (given, factor, at, is_news) in [
+        (vec![started()], Factor::First, just_before, false),
+        (vec![started()], Factor::First, minute, true),
+        // Nobody has shown a second one yet.
+        (vec![started()], Factor::Second, at(), true),
+        (
+            vec![started(), shown(Factor::Second, at())],
+            Factor::Second,
+            just_before,
+            false,
+        ),
+        (
+            vec![started(), shown(Factor::Second, at())],
+            Factor::Second,
+            minute,
+            true,
+        ),
+    ] {
+        session()
+            .given(given)
+            .when(show(factor, at))
+            .then_expect_events(is_news.then(|| shown(factor, at)).into_iter().collect());
+    }
+    for (given, at) in [
+        (vec![], at()),
+        (vec![started(), ended()], minute),
+        (vec![started()], days(7)),
+    ] {
+        session()
+            .given(given)
+            .when(show(Factor::First, at))
+            .then_expect_error(SessionError::NotLive);
+    }
+}
+
+/// S-60: what takes the place of a session has what was shown in that one, and nothing else.
+#[test]
+fn a_session_that_replaces_another_shows_what_was_shown_there_s60() {
+    let carried = FactorTimes {
+        first: Some(days(-1)),
+        second: Some(days(-2)),
+    };
+    let (mut command, mut event) = (start(), started());
+    if let SessionCommand::Start {
+        method, carried: c, ..
+    } = &mut command
+    {
+        (*method, *c) = (SignInMethod::Session, carried);
+    }
+    if let SessionEvent::Started {
+        method,
+        second_factor,
+        ..
+    } = &mut event
+    {
+        (*method, *second_factor) = (SignInMethod::Session, false);
+    }
+    let events = vec![
+        event,
+        shown(Factor::First, days(-1)),
+        shown(Factor::Second, days(-2)),
+    ];
+    session()
+        .given_no_previous_events()
+        .when(command)
+        .then_expect_events(events.clone());
+    let mut replaced = Session::default();
+    for event in events {
+        replaced.apply(event);
+    }
+    let Session::Live { shown, .. } = replaced else {
+        panic!("{replaced:?}")
+    };
+    assert_eq!(shown, carried);
+    for (method, second_factor, first, second) in [
+        (SignInMethod::Password, false, true, false),
+        (SignInMethod::Passkey, true, true, true),
+        (SignInMethod::Session, true, false, false),
+        (SignInMethod::Impersonation, false, false, false),
+    ] {
+        let times = FactorTimes::at_start(method, second_factor, at());
+        assert_eq!(
+            (times.first.is_some(), times.second.is_some()),
+            (first, second),
+            "{method:?}"
+        );
+    }
+}
+
 #[test]
 fn a_session_holds_nothing_that_must_be_unique() {
-    for event in [started(), activated(Some("o1"), None), ended()] {
+    let shown = shown(Factor::First, days(1));
+    for event in [started(), activated(Some("o1"), None), shown, ended()] {
         assert!(crate::StoredEvent::claims(&event).is_empty());
     }
 }

@@ -2,7 +2,8 @@
 
 use aggregates::UserId;
 use aggregates::session::{
-    EndReason, Session, SessionCommand, SessionError, SessionEvent, SignInMethod,
+    EndReason, Factor, FactorTimes, Session, SessionCommand, SessionError, SessionEvent,
+    SignInMethod,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -24,8 +25,12 @@ enum What {
     Extend(i64),
     /// For an organization and a team.
     Activate(Active),
+    Show(Factor),
     End(EndReason),
 }
+
+/// Of the first factor and the second.
+type Times = [Option<i64>; 2];
 
 type Active = (Option<&'static str>, Option<&'static str>);
 
@@ -33,7 +38,11 @@ type Active = (Option<&'static str>, Option<&'static str>);
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Model {
     Absent,
-    Live { until: i64, active: Active },
+    Live {
+        until: i64,
+        active: Active,
+        shown: Times,
+    },
     Over,
 }
 
@@ -44,24 +53,51 @@ impl Model {
                 *self = Self::Live {
                     until: now + lasting,
                     active: (None, None),
+                    shown: [Some(now), None],
                 };
                 Ok(vec!["session.started"])
             }
             (What::Start(_), _) => Err(SessionError::AlreadyStarted),
-            (What::Extend(lasting), Self::Live { until, active }) if now < until => {
+            (
+                What::Extend(lasting),
+                Self::Live {
+                    until,
+                    active,
+                    shown,
+                },
+            ) if now < until => {
                 if now + lasting <= until {
                     return Ok(vec![]);
                 }
                 *self = Self::Live {
                     until: now + lasting,
                     active,
+                    shown,
                 };
                 Ok(vec!["session.extended"])
             }
-            (What::Activate(wanted), Self::Live { until, active }) if now < until => {
+            (What::Show(factor), Self::Live { until, shown, .. }) if now < until => {
+                let last = shown[factor as usize];
+                if last == Some(now) {
+                    return Ok(vec![]);
+                }
+                if let Self::Live { shown, .. } = self {
+                    shown[factor as usize] = Some(now);
+                }
+                Ok(vec!["session.factor_shown"])
+            }
+            (
+                What::Activate(wanted),
+                Self::Live {
+                    until,
+                    active,
+                    shown,
+                },
+            ) if now < until => {
                 *self = Self::Live {
                     until,
                     active: wanted,
+                    shown,
                 };
                 Ok(if wanted == active {
                     vec![]
@@ -69,9 +105,8 @@ impl Model {
                     vec!["session.organization_activated"]
                 })
             }
-            (What::Extend(_) | What::Activate(_), _) | (What::End(_), Self::Absent) => {
-                Err(SessionError::NotLive)
-            }
+            (What::Extend(_) | What::Activate(_) | What::Show(_), _)
+            | (What::End(_), Self::Absent) => Err(SessionError::NotLive),
             (What::End(_), Self::Over) => Ok(vec![]),
             (What::End(_), Self::Live { .. }) => {
                 *self = Self::Over;
@@ -87,11 +122,14 @@ impl Model {
                 user_id,
                 expires_at,
                 active: (organization, team),
+                shown,
             } => {
                 assert_eq!(user_id.as_str(), "u1");
                 Self::Live {
                     until: (*expires_at - minute(0)).num_minutes(),
                     active: (known(organization), known(team)),
+                    shown: [shown.first, shown.second]
+                        .map(|time| Some((time? - minute(0)).num_minutes())),
                 }
             }
             Session::Ended => Self::Over,
@@ -123,6 +161,7 @@ fn request() -> impl Strategy<Value = Request> {
         4 => (1..40i64).prop_map(What::Start),
         6 => (-5..40i64).prop_map(What::Extend),
         4 => (id(), id()).prop_map(What::Activate),
+        4 => prop::sample::select(vec![Factor::First, Factor::Second]).prop_map(What::Show),
         1 => reason.prop_map(What::End),
     ];
     (0..8i64, what).prop_map(|(after, what)| Request { after, what })
@@ -137,6 +176,7 @@ fn command(what: What, now: i64) -> SessionCommand {
             method: SignInMethod::EmailLink,
             second_factor: false,
             impersonated_by: None,
+            carried: FactorTimes::default(),
             remembered: true,
             ip_address: String::new(),
             user_agent: String::new(),
@@ -152,6 +192,7 @@ fn command(what: What, now: i64) -> SessionCommand {
             team_id: team.map(str::to_owned),
             at,
         },
+        What::Show(factor) => SessionCommand::ShowFactor { factor, at },
         What::End(reason) => SessionCommand::End { reason, at },
     }
 }
@@ -191,6 +232,7 @@ fn a_session_does_what_its_model_says() {
         "session.started",
         "session.extended",
         "session.organization_activated",
+        "session.factor_shown",
         "session.ended",
         "nothing",
         "AlreadyStarted",

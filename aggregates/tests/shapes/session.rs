@@ -1,7 +1,7 @@
 //! Every shape that a session's events can have.
 
 use aggregates::UserId;
-use aggregates::session::{EndReason, SessionEvent, SignInMethod};
+use aggregates::session::{EndReason, Factor, SessionEvent, SignInMethod};
 use chrono::TimeDelta;
 
 use super::{ADA, about_ada, at, erased};
@@ -51,6 +51,8 @@ pub fn session_events() -> Vec<(&'static str, SessionEvent)> {
                 at: at(7),
             },
         ),
+        (".first", shown(Factor::First)),
+        (".second", shown(Factor::Second)),
         ("", activated(Some("o1"), Some("t1"))),
         (".none", activated(None, None)),
         (".signed_out", ended_once(EndReason::SignedOut)),
@@ -102,6 +104,10 @@ fn with_second_factor() -> SessionEvent {
         *second_factor = true;
     }
     event
+}
+
+fn shown(factor: Factor) -> SessionEvent {
+    SessionEvent::FactorShown { factor, at: at(41) }
 }
 
 fn activated(organization: Option<&str>, team: Option<&str>) -> SessionEvent {
