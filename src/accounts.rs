@@ -399,6 +399,8 @@ pub struct Proof {
     pub second_factor: bool,
     /// The admin who acts as them in the session.
     pub impersonated_by: Option<UserId>,
+    /// Why they do, in their words.
+    pub reason: Option<String>,
     /// What they have shown in the session that this one takes the place of.
     pub carried: FactorTimes,
     /// The password that was checked: a session that would start after it was changed does not.
@@ -416,6 +418,7 @@ impl Proof {
             method,
             second_factor: false,
             impersonated_by: None,
+            reason: None,
             carried: FactorTimes::default(),
             password: None,
             new_device: false,
@@ -473,6 +476,7 @@ pub async fn start_session(
         method: proof.method,
         second_factor: proof.second_factor,
         impersonated_by: proof.impersonated_by.clone(),
+        reason: proof.reason,
         carried: proof.carried,
         remembered,
         ip_address: session.ip_address.clone(),

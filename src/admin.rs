@@ -184,7 +184,8 @@ pub async fn end_sessions(app: &App, admin: &Admin<'_>, user_id: &str) -> Result
     }
 }
 
-/// Starts a session in which the admin acts as somebody who is none, for an hour (S-66).
+/// Starts a session in which the admin acts as somebody who is none, for an hour (S-66). The reason is told to nobody but
+/// the person and the admins, in the security log.
 ///
 /// # Errors
 /// `Banned`; else when it cannot be written.
@@ -192,9 +193,11 @@ pub async fn impersonate(
     app: &App,
     admin: &Admin<'_>,
     user: UserRow,
+    reason: Option<String>,
 ) -> Result<Box<In>, AccountError> {
     let proof = Proof {
         impersonated_by: Some(UserId::new(&admin.live.user.id)),
+        reason,
         ..Proof::by(SignInMethod::Impersonation)
     };
     let visit = Visit {

@@ -263,6 +263,7 @@ async fn register(app: Arc<App>, n: usize) -> anyhow::Result<Stream> {
         method: SignInMethod::Password,
         second_factor: false,
         impersonated_by: None,
+        reason: None,
         carried: FactorTimes::default(),
         remembered: true,
         ip_address: client.ip_address.clone(),

@@ -175,6 +175,7 @@ fn apply_session(recorded: Recorded<'_>, event: &SessionEvent, changes: &mut Cha
             method,
             second_factor,
             impersonated_by,
+            reason,
             ip_address,
             user_agent,
             at,
@@ -204,6 +205,9 @@ fn apply_session(recorded: Recorded<'_>, event: &SessionEvent, changes: &mut Cha
             }
             if let Some(admin) = impersonated_by {
                 metadata["impersonatedBy"] = json!(admin);
+            }
+            if let Some(reason) = reason.as_ref().and_then(Personal::get) {
+                metadata["reason"] = json!(reason);
             }
             let user_id = user_id.as_str();
             put(
@@ -343,6 +347,7 @@ mod tests {
             method,
             second_factor,
             impersonated_by: by.map(UserId::new),
+            reason: by.map(|_| Personal::about("u1", "a ticket".into())),
             remembered: true,
             ip_address: Personal::about("u1", "192.0.2.1".into()),
             user_agent: Personal::about("u1", "x".into()),
@@ -372,7 +377,7 @@ mod tests {
             (
                 started(SignInMethod::Impersonation, false, Some("u2")),
                 "IMPERSONATION_STARTED",
-                json!({"method": "impersonation", "sessionId": "s1", "impersonatedBy": "u2"}),
+                json!({"method": "impersonation", "sessionId": "s1", "impersonatedBy": "u2", "reason": "a ticket"}),
             ),
         ] {
             assert_eq!(lines(event), [(event_type.to_owned(), metadata)]);

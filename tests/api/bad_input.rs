@@ -663,7 +663,7 @@ const ROUTES: &[Route] = &[
     (
         &["POST"],
         "/api/auth/admin/impersonate-user",
-        Input::Body(&[required("userId", Kind::Id)]),
+        Input::Body(&[required("userId", Kind::Id), optional("reason", Kind::Kept)]),
     ),
     (
         &["POST"],

@@ -13,9 +13,10 @@ use crate::account::NEW;
 use crate::admin::ADMINS;
 use crate::client::{Answer, ORIGIN, PASSWORD, Session, answer, claims};
 use crate::harness::TestApp;
+use crate::step_up;
 
 impl TestApp {
-    async fn impersonate(&self, admin: &Session, person: &Session) -> Answer {
+    pub async fn impersonate(&self, admin: &Session, person: &Session) -> Answer {
         let body = json!({"userId": person.user_id});
         self.admin_call("impersonate-user", &admin.cookie, &body)
             .await
@@ -166,11 +167,17 @@ async fn nobodys_credentials_change_by_whoever_acts_as_them_s66() {
             assert_eq!(refused.refusal(), wanted, "{path}: {}", refused.text);
         }
     }
-    // These take access tokens alone.
-    let request = app.request("POST", "/api/v1/api-keys").bearer_auth(&jwt);
-    let refused = answer(request.json(&json!({"name": "x"}))).await;
-    let wanted = (403, "NOT_WHILE_IMPERSONATING".to_owned());
-    assert_eq!(refused.refusal(), wanted, "{}", refused.text);
+    // Whatever would ask the person themselves for a step-up, linked accounts and API keys included.
+    let acting = Session {
+        user_id: ada.user_id.clone(),
+        token,
+        cookie,
+    };
+    for recipe in &step_up::RECIPES {
+        let refused = recipe.send(&app, &acting).await;
+        let wanted = (403, "NOT_WHILE_IMPERSONATING".to_owned());
+        assert_eq!(refused.refusal(), wanted, "{}: {}", recipe.1, refused.text);
+    }
     assert_eq!(app.state().await, before);
 }
 

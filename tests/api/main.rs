@@ -30,6 +30,7 @@ mod guard;
 mod harness;
 mod idempotency;
 mod impersonation;
+mod impersonation_reason;
 mod interrupted;
 mod last_admin;
 mod layers;

@@ -24,7 +24,12 @@ const COUNTS_FOR: TimeDelta = TimeDelta::minutes(5);
 const A_MOMENT: TimeDelta = TimeDelta::milliseconds(1);
 
 /// A door, a request that changes nothing, and its status once the door is open.
-struct Recipe(&'static str, &'static str, &'static str, u16);
+pub struct Recipe(
+    pub &'static str,
+    pub &'static str,
+    pub &'static str,
+    pub u16,
+);
 
 const WRONG: &str = r#"{"password": "wrong"}"#;
 const NO_ID: &str = r#"{"id": "x", "name": "x"}"#;
@@ -35,7 +40,7 @@ const WRONG_CHANGE: &str =
 const OWN_ADDRESS: &str = r#"{"newEmail": "root@example.com"}"#;
 
 /// One for each door that asks for a step-up.
-const RECIPES: [Recipe; 32] = [
+pub const RECIPES: [Recipe; 32] = [
     Recipe("POST", "/api/auth/change-email", OWN_ADDRESS, 400),
     Recipe("POST", "/api/auth/change-password", WRONG_CHANGE, 400),
     Recipe("POST", "/api/auth/delete-user", WRONG, 400),
@@ -106,7 +111,7 @@ const RECIPES: [Recipe; 32] = [
 ];
 
 impl Recipe {
-    async fn send(&self, app: &TestApp, session: &Session) -> Answer {
+    pub async fn send(&self, app: &TestApp, session: &Session) -> Answer {
         let Recipe(method, path, body, _) = *self;
         let body: Value = serde_json::from_str(body).unwrap();
         let request = app.request(method, &path.replace("{id}", "x"));

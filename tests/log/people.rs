@@ -117,6 +117,7 @@ impl Person {
             method: SignInMethod::Password,
             second_factor: false,
             impersonated_by: None,
+            reason: None,
             carried: FactorTimes::default(),
             remembered: true,
             ip_address: client.ip_address.clone(),

@@ -20,6 +20,8 @@ pub enum SessionCommand {
         second_factor: bool,
         /// The admin who acts as them in this session.
         impersonated_by: Option<UserId>,
+        /// Why they do, in their words.
+        reason: Option<String>,
         /// What was shown in the session that it takes the place of.
         carried: FactorTimes,
         /// Whether it outlives the browser and slides; else it lasts a day at most.

@@ -26,6 +26,9 @@ pub enum SessionEvent {
         /// The admin who acts as the person in this session; absent in all others.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         impersonated_by: Option<UserId>,
+        /// Why they do, in their words.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<Personal<String>>,
         /// Whether it outlives the browser and slides.
         remembered: bool,
         /// Address of the client, empty if unknown.

@@ -65,6 +65,7 @@ impl Session {
                 method,
                 second_factor,
                 impersonated_by,
+                reason,
                 carried,
                 remembered,
                 ip_address,
@@ -77,12 +78,14 @@ impl Session {
                 }
                 let ip_address = Personal::about(user_id.as_str(), ip_address);
                 let user_agent = Personal::about(user_id.as_str(), user_agent);
+                let reason = reason.map(|reason| Personal::about(user_id.as_str(), reason));
                 let started = SessionEvent::Started {
                     user_id,
                     token_hash,
                     method,
                     second_factor,
                     impersonated_by,
+                    reason,
                     remembered,
                     ip_address,
                     user_agent,

@@ -22,6 +22,7 @@ fn start() -> SessionCommand {
         method: SignInMethod::Password,
         second_factor: false,
         impersonated_by: None,
+        reason: None,
         carried: FactorTimes::default(),
         remembered: true,
         ip_address: "192.0.2.1".into(),
@@ -38,6 +39,7 @@ fn started() -> SessionEvent {
         method: SignInMethod::Password,
         second_factor: false,
         impersonated_by: None,
+        reason: None,
         remembered: true,
         ip_address: Personal::about("u1", "192.0.2.1".into()),
         user_agent: Personal::about("u1", "x".into()),
@@ -240,18 +242,22 @@ fn a_session_says_who_acts_and_whether_a_second_factor_was_shown() {
     if let SessionCommand::Start {
         second_factor,
         impersonated_by,
+        reason,
         ..
     } = &mut command
     {
         (*second_factor, *impersonated_by) = (true, Some(UserId::new("u2")));
+        *reason = Some("a ticket".into());
     }
     if let SessionEvent::Started {
         second_factor,
         impersonated_by,
+        reason,
         ..
     } = &mut event
     {
         (*second_factor, *impersonated_by) = (true, Some(UserId::new("u2")));
+        *reason = Some(Personal::about("u1", "a ticket".into()));
     }
     session()
         .given_no_previous_events()

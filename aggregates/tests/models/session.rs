@@ -176,6 +176,7 @@ fn command(what: What, now: i64) -> SessionCommand {
             method: SignInMethod::EmailLink,
             second_factor: false,
             impersonated_by: None,
+            reason: None,
             carried: FactorTimes::default(),
             remembered: true,
             ip_address: String::new(),

@@ -1,7 +1,7 @@
 //! Every shape that a session's events can have.
 
-use aggregates::UserId;
 use aggregates::session::{EndReason, Factor, SessionEvent, SignInMethod};
+use aggregates::{Personal, UserId};
 use chrono::TimeDelta;
 
 use super::{ADA, about_ada, at, erased};
@@ -27,7 +27,11 @@ pub fn session_events() -> Vec<(&'static str, SessionEvent)> {
         (".magic_link", started(SignInMethod::MagicLink)),
         (".passkey", started(SignInMethod::Passkey)),
         (".social", started(SignInMethod::Social)),
-        (".impersonation", impersonated()),
+        (".impersonation", impersonated(None)),
+        (
+            ".impersonation.reason",
+            impersonated(Some(about_ada("Ticket 7: \"cannot sign in\"".to_owned()))),
+        ),
         (".second_factor", with_second_factor()),
         (
             ".erased",
@@ -37,6 +41,7 @@ pub fn session_events() -> Vec<(&'static str, SessionEvent)> {
                 method: SignInMethod::Password,
                 second_factor: false,
                 impersonated_by: None,
+                reason: None,
                 remembered: false,
                 ip_address: erased(),
                 user_agent: erased(),
@@ -79,6 +84,7 @@ fn started(method: SignInMethod) -> SessionEvent {
         method,
         second_factor: false,
         impersonated_by: None,
+        reason: None,
         remembered: true,
         ip_address: about_ada("2001:db8::1".to_owned()),
         user_agent: about_ada("Mozilla/5.0 (\"quoted\")".to_owned()),
@@ -87,12 +93,15 @@ fn started(method: SignInMethod) -> SessionEvent {
     }
 }
 
-fn impersonated() -> SessionEvent {
+fn impersonated(why: Option<Personal<String>>) -> SessionEvent {
     let mut event = started(SignInMethod::Impersonation);
     if let SessionEvent::Started {
-        impersonated_by, ..
+        impersonated_by,
+        reason,
+        ..
     } = &mut event
     {
+        *reason = why;
         *impersonated_by = Some(UserId::new("u0000000000000000000000000000002"));
     }
     event

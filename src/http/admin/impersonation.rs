@@ -21,6 +21,14 @@ const BACK_FOR: TimeDelta = TimeDelta::days(7);
 pub(super) async fn impersonate_user(call: Call) -> Result<Response, Refusal> {
     let mut fields = call.fields(BodyTypes::Json, false)?;
     let id = fields.coerced_text("userId");
+    // The official client sends none (S-66).
+    let reason = if call.app().config.step_up {
+        Some(fields.filled_text("reason"))
+    } else {
+        let reason = fields.optional_text("reason");
+        reason.filter(|reason| !reason.is_empty())
+    };
+    fields.check_kept("reason");
     fields.done()?;
     let session = admin_of(&call, &MAY_NOT_IMPERSONATE).await?;
     let user = user(&call, &id).await?;
@@ -28,7 +36,7 @@ pub(super) async fn impersonate_user(call: Call) -> Result<Response, Refusal> {
         return Err(said(&NO_ADMINS).into());
     }
     let app = call.app();
-    let entered = admin::impersonate(app, &at_work(&call, &session), user).await?;
+    let entered = admin::impersonate(app, &at_work(&call, &session), user, reason).await?;
     let token = &entered.started.token;
     let body = json!(session_and_user(
         &entered.started.session,
