@@ -56,8 +56,8 @@ pub struct UserChange {
     pub tier: Option<aggregates::Tier>,
     /// Another address; all sessions end, and the old address gets the way back if it was proven.
     pub email: Option<EmailAddress>,
-    /// The address counts as proven.
-    pub is_verified: bool,
+    /// Whether the address counts as proven.
+    pub is_verified: Option<bool>,
     /// A ban, or its end.
     pub ban: Option<BanChange>,
 }
@@ -110,7 +110,10 @@ pub async fn change(
             at,
         });
     }
-    if change.is_verified {
+    if change.is_verified == Some(false) {
+        commands.push(UserCommand::WithdrawEmailVerification { at });
+    }
+    if change.is_verified == Some(true) {
         // The address of this moment: if it is another one by then, nothing is proven.
         let email = match email {
             Some(email) => email,

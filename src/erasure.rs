@@ -110,6 +110,9 @@ async fn proven_addresses(
         match opened.event {
             AnyEvent::User(UserEvent::Registered { email, .. }) => current = Some(email),
             AnyEvent::User(UserEvent::EmailVerified { .. }) => proven.extend(current.clone()),
+            AnyEvent::User(UserEvent::EmailVerificationWithdrawn { .. }) => {
+                proven.retain(|email| Some(email) != current.as_ref());
+            }
             AnyEvent::User(
                 UserEvent::EmailChanged { to, .. } | UserEvent::EmailChangeReverted { to, .. },
             ) => {

@@ -139,7 +139,7 @@ fn every_stored_shape_is_written_and_read_as_ever() {
 fn every_event_type_has_a_golden_file() {
     check_variants(
         variants!(
-            UserEvent: Registered, EmailVerified, PasswordSet, EmailChangeRequested, EmailChangeConfirmed, EmailChanged,
+            UserEvent: Registered, EmailVerified, EmailVerificationWithdrawn, PasswordSet, EmailChangeRequested, EmailChangeConfirmed, EmailChanged,
             EmailChangeReverted, FormerEmailReleased, SessionsEnded, LockedOut, ErasureRequested, ProfileChanged,
             RoleChanged, TierChanged, PasswordRemoved, Banned, BanLifted, SecondFactorPrepared, SecondFactorEnabled,
             SecondFactorDisabled, BackupCodesReplaced, BackupCodeUsed, SecondFactorLocked, PasskeyAdded, PasskeyRenamed,

@@ -99,6 +99,7 @@ fn apply(recorded: Recorded<'_>, changes: &mut Changes) {
         UserEvent::ErasureRequested { .. } => changes.delete_owned(NAME, OWNER, user_id, None),
         UserEvent::Registered { .. }
         | UserEvent::EmailVerified { .. }
+        | UserEvent::EmailVerificationWithdrawn { .. }
         | UserEvent::PasswordSet { .. }
         | UserEvent::PasswordRemoved { .. }
         | UserEvent::EmailChangeRequested { .. }

@@ -66,6 +66,9 @@ fn apply_user(recorded: Recorded<'_>, event: &UserEvent, changes: &mut Changes) 
     let (event_type, metadata, at) = match event {
         UserEvent::Registered { at, .. } => ("REGISTER", nothing, at),
         UserEvent::EmailVerified { at } => ("EMAIL_VERIFIED", nothing, at),
+        UserEvent::EmailVerificationWithdrawn { at } => {
+            ("EMAIL_VERIFICATION_WITHDRAWN", nothing, at)
+        }
         UserEvent::PasswordSet { cause, at, .. } => match cause {
             // Part of the registration.
             PasswordCause::SignUp => return,

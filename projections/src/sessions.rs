@@ -100,6 +100,7 @@ fn apply_user(user_id: &str, event: &UserEvent, changes: &mut Changes) {
         UserEvent::ErasureRequested { .. } => changes.delete_owned(NAME, OWNER, user_id, None),
         UserEvent::Registered { .. }
         | UserEvent::EmailVerified { .. }
+        | UserEvent::EmailVerificationWithdrawn { .. }
         | UserEvent::PasswordSet { .. }
         | UserEvent::PasswordRemoved { .. }
         | UserEvent::EmailChangeRequested { .. }

@@ -122,6 +122,11 @@ fn apply(recorded: Recorded<'_>, changes: &mut Changes) {
             id,
             json!({"id": id, "email_verified": true, "updated_at": at}),
         ),
+        UserEvent::EmailVerificationWithdrawn { at } => changes.patch(
+            NAME,
+            id,
+            json!({"id": id, "email_verified": false, "updated_at": at}),
+        ),
         UserEvent::EmailChanged { to, at, .. } | UserEvent::EmailChangeReverted { to, at, .. } => {
             let Some(email) = to.get() else { return };
             changes.patch(

@@ -87,7 +87,7 @@ async fn several_changes_happen_together_or_not_at_all() {
         0,
         "nobody has proven to be there"
     );
-    // What is not said of a ban stays, and what is proven stays proven.
+    // What is not said of a ban stays.
     let change = async |data: Value| {
         let body = json!({"userId": ada.user_id, "data": data});
         app.admin_call("update-user", &root.cookie, &body).await
@@ -97,14 +97,52 @@ async fn several_changes_happen_together_or_not_at_all() {
         (&changed["banReason"], &changed["banExpires"]),
         (&json!("y"), &json!("2099-01-01T00:00:00.000Z"))
     );
-    assert_eq!(
-        change(json!({"emailVerified": false})).await.refusal().1,
-        "FIELD_NOT_ALLOWED"
-    );
     let changed = change(json!({"banned": false, "image": null})).await.json();
     assert_eq!(
         (&changed["banned"], &changed["image"]),
         (&json!(false), &Value::Null)
+    );
+}
+
+/// An address that counts as proven no more lets nobody in where proof is asked for, until it is proven again.
+#[tokio::test]
+async fn a_proof_that_an_admin_withdraws_has_to_be_given_again() {
+    let app = TestApp::start(&[ADMINS[1]]).await;
+    app.verified("root").await;
+    app.verified("ada").await;
+    let [root, ada] = [app.sign_in("root").await, app.sign_in("ada").await];
+    let change = async |data: Value| {
+        let body = json!({"userId": ada.user_id, "data": data});
+        app.admin_does("update-user", &root, &body).await
+    };
+    let withdrawn = change(json!({"emailVerified": false})).await;
+    assert_eq!(withdrawn["emailVerified"], json!(false));
+    let shown = app.get_as("/api/auth/get-session", &ada.cookie).await;
+    assert_eq!(shown.json()["user"]["emailVerified"], json!(false));
+    // What is so already is no event.
+    change(json!({"emailVerified": false})).await;
+    let of_type = "events where event_type = 'user.email_verification_withdrawn'";
+    assert_eq!(app.count(of_type).await, 1);
+    let actor = app.last_actor("user.email_verification_withdrawn").await;
+    assert_eq!(actor, format!("user:{}", root.user_id));
+    let history = app
+        .get_as("/api/v1/auth/security-events", &ada.cookie)
+        .await;
+    assert!(history.text.contains("email_verification_withdrawn"));
+
+    let refused = app.try_sign_in("ada", PASSWORD).await;
+    assert_eq!(refused.refusal(), (403, "EMAIL_NOT_VERIFIED".to_owned()));
+    let email = json!({"email": "ada@example.com"});
+    let asked = app.post("/api/auth/send-verification-email", &email).await;
+    assert_eq!(asked.status, 200, "{}", asked.text);
+    let mail = app.wait_for_mail("ada@example.com", 1).await;
+    assert_eq!(app.follow(&mail.url.unwrap()).await.status, 302);
+    assert_eq!(app.try_sign_in("ada", PASSWORD).await.status, 200);
+
+    let moved = change(json!({"email": "new@example.com", "emailVerified": false})).await;
+    assert_eq!(
+        (&moved["email"], &moved["emailVerified"]),
+        (&json!("new@example.com"), &json!(false))
     );
 }
 

@@ -215,6 +215,7 @@ impl Account {
             }
             UserEvent::PasswordRemoved { .. } => self.has_password = false,
             UserEvent::EmailVerified { .. } => self.email_verified = true,
+            UserEvent::EmailVerificationWithdrawn { .. } => self.email_verified = false,
             UserEvent::EmailChangeRequested { to, .. } => {
                 self.pending_email = Some(to);
                 self.change_confirmed = false;

@@ -54,6 +54,11 @@ pub enum UserCommand {
         /// When.
         at: DateTime<Utc>,
     },
+    /// Let the address count as not proven.
+    WithdrawEmailVerification {
+        /// When.
+        at: DateTime<Utc>,
+    },
     /// Give the account a new password; the hash goes into custody in the same transaction. Sessions end with
     /// it, and an address change that waits for its proof is off (S-07, S-61).
     SetPassword {

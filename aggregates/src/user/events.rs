@@ -33,6 +33,11 @@ pub enum UserEvent {
         /// When.
         at: DateTime<Utc>,
     },
+    /// The account's address counts as not proven until somebody proves it again.
+    EmailVerificationWithdrawn {
+        /// When.
+        at: DateTime<Utc>,
+    },
     /// The account has a (new) password. Its hash is in custody only.
     PasswordSet {
         /// Why.

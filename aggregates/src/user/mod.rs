@@ -138,6 +138,13 @@ impl User {
                 Ok(events)
             }
             UserCommand::VerifyEmail { email, at } => self.account()?.verify_email(&email, at),
+            UserCommand::WithdrawEmailVerification { at } => {
+                let withdrawn = self.account()?.email_verified;
+                Ok(withdrawn
+                    .then_some(UserEvent::EmailVerificationWithdrawn { at })
+                    .into_iter()
+                    .collect())
+            }
             UserCommand::SetPassword { cause, keep, at } => {
                 let added = !self.account()?.has_password;
                 let reason = match cause {

@@ -11,6 +11,7 @@ impl DomainEvent for UserEvent {
         match self {
             Self::Registered { .. } => "user.registered",
             Self::EmailVerified { .. } => "user.email_verified",
+            Self::EmailVerificationWithdrawn { .. } => "user.email_verification_withdrawn",
             Self::PasswordSet { .. } => "user.password_set",
             Self::EmailChangeRequested { .. } => "user.email_change_requested",
             Self::EmailChangeConfirmed { .. } => "user.email_change_confirmed",
@@ -90,6 +91,7 @@ impl StoredEvent for UserEvent {
             | Self::SessionsEnded { .. }
             | Self::LockedOut { .. }
             | Self::EmailVerified { .. }
+            | Self::EmailVerificationWithdrawn { .. }
             | Self::PasswordSet { .. }
             | Self::PasswordRemoved { .. }
             | Self::ProfileChanged { .. }

@@ -63,6 +63,7 @@ fn accounts() -> Vec<(&'static str, UserEvent)> {
             },
         ),
         ("", UserEvent::EmailVerified { at: at(1) }),
+        ("", UserEvent::EmailVerificationWithdrawn { at: at(2) }),
         (
             "",
             profile(

@@ -6,8 +6,7 @@ use chrono::DateTime;
 use serde_json::{Value, json};
 
 use super::words::{
-    INVALID_ROLE, MAY_NOT_UPDATE, NO_DATA, NO_ID_HERE, NO_PASSWORD_HERE, NOT_YOURSELF_BANNED,
-    STAYS_VERIFIED, said,
+    INVALID_ROLE, MAY_NOT_UPDATE, NO_DATA, NO_ID_HERE, NO_PASSWORD_HERE, NOT_YOURSELF_BANNED, said,
 };
 use super::{admin_of, changed, done, roles, tier, user};
 use crate::admin::{BanChange, UserChange};
@@ -35,7 +34,6 @@ pub(super) async fn update_user(call: Call) -> Result<Response, Refusal> {
         None => None,
         Some(email) => Some(EmailAddress::parse(&email).map_err(|_| Problem::InvalidEmail)?),
     };
-    let is_verified = data.optional_bool("emailVerified");
     let change = UserChange {
         profile: ProfileChange {
             name: data.optional_text("name"),
@@ -45,7 +43,7 @@ pub(super) async fn update_user(call: Call) -> Result<Response, Refusal> {
         role,
         tier: data.optional("accessTier", tier),
         email,
-        is_verified: is_verified == Some(true),
+        is_verified: data.optional_bool("emailVerified"),
         ban: None,
     };
     let banned = data.optional_bool("banned");
@@ -76,9 +74,6 @@ pub(super) async fn update_user(call: Call) -> Result<Response, Refusal> {
         return Err(said(&NO_DATA).into());
     }
     let user = user(&call, &id).await?;
-    if user.email_verified && is_verified == Some(false) {
-        return Err(said(&STAYS_VERIFIED).into());
-    }
     let ban = match banned {
         Some(false) => Some(BanChange::Lift),
         None if !user.banned || reason.is_none() && until.is_none() => None,

@@ -90,10 +90,6 @@ pub(super) static NO_PASSWORD_HERE: Stated = refused(
 pub(super) static NO_ID_HERE: Stated =
     refused("USER_ID_CANNOT_BE_UPDATED", "User id cannot be updated");
 pub(super) static INVALID_ROLE: Stated = refused("INVALID_ROLE_TYPE", "Invalid role type");
-pub(super) static STAYS_VERIFIED: Stated = refused(
-    "FIELD_NOT_ALLOWED",
-    "emailVerified is not allowed to be set to false",
-);
 pub(super) static IMPERSONATES_NOBODY: Stated = Stated {
     status: StatusCode::BAD_REQUEST,
     code: None,

@@ -149,6 +149,34 @@ fn a_change_that_nobody_asked_for_is_refused() {
 }
 
 #[test]
+fn a_proof_can_be_withdrawn_and_given_again() {
+    let verified = UserEvent::EmailVerified { at: at() };
+    let withdrawn = UserEvent::EmailVerificationWithdrawn { at: at() };
+    let withdraw = UserCommand::WithdrawEmailVerification { at: at() };
+    let verify = UserCommand::VerifyEmail {
+        email: email("ada@example.com"),
+        at: at(),
+    };
+    user()
+        .given(vec![registered()])
+        .when(withdraw.clone())
+        .then_expect_events(vec![]);
+    user()
+        .given(vec![registered(), verified.clone()])
+        .when(withdraw.clone())
+        .then_expect_events(vec![withdrawn.clone()]);
+    let without = vec![registered(), verified.clone(), withdrawn];
+    user()
+        .given(without.clone())
+        .when(withdraw)
+        .then_expect_events(vec![]);
+    user()
+        .given(without)
+        .when(verify)
+        .then_expect_events(vec![verified]);
+}
+
+#[test]
 fn a_proven_address_agrees_before_another_one_counts() {
     let verified = UserEvent::EmailVerified { at: at() };
     let confirmed = UserEvent::EmailChangeConfirmed { at: at() };
