@@ -70,6 +70,13 @@ impl Acting<'_> {
         self.caller.context(Actor::User(self.user.id.clone()))
     }
 
+    /// The same for what stands in the person's own history. Sealed under their key, so it is refused once their account
+    /// is closed.
+    fn own_context(&self) -> Context {
+        let actor = Actor::User(self.user.id.clone());
+        self.caller.context_about(actor, &self.user.id)
+    }
+
     /// Carries out a command that changes nothing but the organization.
     ///
     /// # Errors
@@ -115,7 +122,7 @@ impl Acting<'_> {
         };
         let key = self.app.store.custody().new_data_key(id.as_str());
         let context = self
-            .context()
+            .own_context()
             .on_new_stream()
             .with_new_data_key(id.as_str(), key);
         let command = OrganizationCommand::Create(Foundation {
@@ -146,13 +153,16 @@ impl Acting<'_> {
     /// If it is refused or cannot be written.
     pub async fn delete(&self, organization_id: &str) -> Result<(), Failure> {
         let at = self.app.clock.now();
-        close(self.app, organization_id, self.context(), |invitations| {
-            OrganizationCommand::Delete {
+        close(
+            self.app,
+            organization_id,
+            self.own_context(),
+            |invitations| OrganizationCommand::Delete {
                 actor: self.actor(),
                 invitations,
                 at,
-            }
-        })
+            },
+        )
         .await
     }
 

@@ -51,6 +51,7 @@ fn apply(recorded: Recorded<'_>, changes: &mut Changes) {
             slug,
             logo,
             metadata,
+            by: _,
             at,
         } => {
             // Closed organizations have no key and no row.
@@ -160,6 +161,7 @@ mod tests {
             slug: about("acme".into()),
             logo: None,
             metadata: Some(about("{}".into())),
+            by: None,
             at: DateTime::UNIX_EPOCH,
         })
     }
@@ -191,6 +193,7 @@ mod tests {
     fn a_closed_organization_leaves_no_row() {
         let closed = AnyEvent::Organization(OrganizationEvent::Closed {
             reason: CloseReason::Deleted,
+            by: None,
             at: DateTime::UNIX_EPOCH,
         });
         let changes = crate::rows_of(NAME, "o1", &[created(), closed]);

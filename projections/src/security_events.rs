@@ -1,9 +1,10 @@
 //! `security_events`: what happened to an account, in the words of the security log. Failed tries at the doors
 //! are no events and stand beside it, in `door_events`.
 
-use aggregates::Personal;
+use aggregates::organization::OrganizationEvent;
 use aggregates::session::{EndReason, SessionEvent, SignInMethod};
 use aggregates::user::{PasswordCause, UserEvent};
+use aggregates::{Personal, UserId};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -14,8 +15,8 @@ use crate::{AnyEvent, Changes, Client, Projection, Recorded};
 /// The model.
 pub const PROJECTION: Projection = Projection {
     name: NAME,
-    version: 2,
-    streams: &["user", "session"],
+    version: 3,
+    streams: &["user", "session", "organization"],
     columns: &[
         "id",
         "user_id",
@@ -56,7 +57,48 @@ fn apply(recorded: Recorded<'_>, changes: &mut Changes) {
     match recorded.event {
         AnyEvent::User(event) => apply_user(recorded, event, changes),
         AnyEvent::Session(event) => apply_session(recorded, event, changes),
-        AnyEvent::Organization(_) | AnyEvent::SigningKeys(_) | AnyEvent::Log(_) => {}
+        AnyEvent::Organization(event) => apply_organization(recorded, event, changes),
+        AnyEvent::SigningKeys(_) | AnyEvent::Log(_) => {}
+    }
+}
+
+/// What somebody does with a whole organization stands in their own history.
+fn apply_organization(recorded: Recorded<'_>, event: &OrganizationEvent, changes: &mut Changes) {
+    let mut line = |by: &Option<UserId>, event_type, at| {
+        let Some(by) = by else { return };
+        let metadata = json!({"organizationId": recorded.stream_id});
+        put(
+            recorded,
+            by.as_str(),
+            event_type,
+            recorded.client,
+            metadata,
+            at,
+            changes,
+        );
+    };
+    match event {
+        OrganizationEvent::Created { by, at, .. } => line(by, "ORG_CREATED", *at),
+        OrganizationEvent::Closed { by, at, .. } => line(by, "ORG_DELETED", *at),
+        OrganizationEvent::Updated { .. }
+        | OrganizationEvent::SlugChanged { .. }
+        | OrganizationEvent::MemberAdded { .. }
+        | OrganizationEvent::MemberRoleChanged { .. }
+        | OrganizationEvent::MemberRemoved { .. }
+        | OrganizationEvent::InvitationSent { .. }
+        | OrganizationEvent::InvitationRenewed { .. }
+        | OrganizationEvent::InvitationAccepted { .. }
+        | OrganizationEvent::InvitationRejected { .. }
+        | OrganizationEvent::InvitationCanceled { .. }
+        | OrganizationEvent::InvitationErased { .. }
+        | OrganizationEvent::RoleCreated { .. }
+        | OrganizationEvent::RoleUpdated { .. }
+        | OrganizationEvent::RoleDeleted { .. }
+        | OrganizationEvent::TeamCreated { .. }
+        | OrganizationEvent::TeamRenamed { .. }
+        | OrganizationEvent::TeamRemoved { .. }
+        | OrganizationEvent::TeamMemberAdded { .. }
+        | OrganizationEvent::TeamMemberRemoved { .. } => {}
     }
 }
 
@@ -328,7 +370,7 @@ pub async fn page(pool: &PgPool, asked: Asked<'_>) -> Result<Vec<SecurityEventRo
 
 #[cfg(test)]
 mod tests {
-    use aggregates::UserId;
+    use aggregates::organization::CloseReason;
 
     use super::*;
     use crate::RowChange;
@@ -385,6 +427,21 @@ mod tests {
         ] {
             assert_eq!(lines(event), [(event_type.to_owned(), metadata)]);
         }
+    }
+
+    #[test]
+    fn whoever_makes_or_closes_an_organization_has_a_line_of_it() {
+        let closed = |reason, by| {
+            AnyEvent::Organization(OrganizationEvent::Closed {
+                reason,
+                by,
+                at: DateTime::UNIX_EPOCH,
+            })
+        };
+        let line = ("ORG_DELETED".to_owned(), json!({"organizationId": "s1"}));
+        let by = Some(UserId::new("u1"));
+        assert_eq!(lines(closed(CloseReason::Deleted, by)), [line]);
+        assert_eq!(lines(closed(CloseReason::Deserted, None)), []);
     }
 
     #[test]

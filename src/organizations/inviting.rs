@@ -12,7 +12,7 @@ use crate::effects;
 use crate::http::limits;
 use crate::ids;
 use crate::mail::{Invited, Mail, MailKind};
-use crate::store::{Actor, Context, StoreError};
+use crate::store::{Context, StoreError};
 
 /// An invitation stands for so long.
 const INVITATION_FOR: TimeDelta = TimeDelta::hours(48);
@@ -178,10 +178,8 @@ impl Acting<'_> {
                 .collect(),
             at,
         });
-        // Sealed under the person's key, so it is refused once their account is closed: nobody comes in as they go.
-        let context = self
-            .caller
-            .context_about(Actor::User(self.user.id.clone()), &self.user.id);
+        // Refused once their account is closed: nobody comes in as they go.
+        let context = self.own_context();
         let store = &self.app.store;
         store
             .run::<Organization>(&invitation.organization_id, command, context)

@@ -372,9 +372,13 @@ impl<'a> CommandStore<'a> {
             stream_type: A::TYPE,
             stream_id: id.to_owned(),
             expected: as_i64(folded.version),
-            // Where several subjects appear, all keys were present a moment ago; the one whose
-            // erasure ends the stream is checked under the lock.
-            subject: keys.keys().next().cloned(),
+            // Where several subjects appear, all keys were present a moment ago; one that may be erased meanwhile
+            // is checked under the lock.
+            subject: keys
+                .keys()
+                .find(|subject| !self.context.new_keys.contains_key(*subject))
+                .or(keys.keys().next())
+                .cloned(),
             events: Vec::with_capacity(events.len()),
             more: vec![],
             rows: vec![],

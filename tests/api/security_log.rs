@@ -140,6 +140,26 @@ async fn each_step_of_an_account_has_its_line_before_the_answer() {
         send(with_cookie(post(path, &json!({"name": name})), &session)).await;
         watched.assert_new(&id, &["PROFILE_UPDATED"]).await;
     }
+    let body = json!({"name": "Engines", "slug": "engines"});
+    let path = "/api/auth/organization/create";
+    let founded = send(with_cookie(post(path, &body), &session)).await;
+    let organization = json!({"organizationId": founded.json()["id"]});
+    watched.assert_new(&id, &["ORG_CREATED"]).await;
+    let path = "/api/auth/organization/delete";
+    for wanted in [&["ORG_DELETED"][..], &[]] {
+        send(with_cookie(post(path, &organization), &session)).await;
+        watched.assert_new(&id, wanted).await;
+    }
+    let own = send(with_cookie(client.get(format!("{base}{OWN}")), &session)).await;
+    let deleted = own.json()[0].clone();
+    assert_eq!(deleted["eventType"], "org_deleted");
+    assert_eq!(deleted["metadata"], organization);
+    assert!(
+        deleted["ipAddress"]
+            .as_str()
+            .unwrap()
+            .starts_with("100.64.")
+    );
     for (path, old, next) in [
         ("/api/auth/change-password", PASSWORD, new),
         ("/api/v1/auth/change-password", new, PASSWORD),

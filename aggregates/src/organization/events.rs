@@ -26,6 +26,9 @@ pub enum OrganizationEvent {
         logo: Option<Personal<String>>,
         /// JSON text of the applications.
         metadata: Option<Personal<String>>,
+        /// Who made it; the first events of this type did not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<UserId>,
         /// When.
         at: DateTime<Utc>,
     },
@@ -218,6 +221,9 @@ pub enum OrganizationEvent {
     Closed {
         /// Why.
         reason: CloseReason,
+        /// Who wanted it; the first events of this type did not say, and nobody wants a deserted one closed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<UserId>,
         /// When.
         at: DateTime<Utc>,
     },

@@ -49,7 +49,7 @@ impl Charter {
 
     pub(super) fn delete(&self, actor: &UserId, invitations: usize, at: DateTime<Utc>) -> Decision {
         self.allowed(actor, "organization", "delete")?;
-        self.close(invitations, CloseReason::Deleted, at)
+        self.close(invitations, CloseReason::Deleted, Some(actor), at)
     }
 
     pub(super) fn desert(
@@ -62,15 +62,22 @@ impl Charter {
         if self.members.len() > 1 {
             return Err(OrganizationError::OtherMembers);
         }
-        self.close(invitations, CloseReason::Deserted, at)
+        self.close(invitations, CloseReason::Deserted, None, at)
     }
 
-    fn close(&self, invitations: usize, reason: CloseReason, at: DateTime<Utc>) -> Decision {
+    fn close(
+        &self,
+        invitations: usize,
+        reason: CloseReason,
+        by: Option<&UserId>,
+        at: DateTime<Utc>,
+    ) -> Decision {
         // Keys that the caller does not know of would stay behind.
         if invitations != self.invitation_ids.len() {
             return Err(OrganizationError::Outdated);
         }
-        Ok(vec![OrganizationEvent::Closed { reason, at }])
+        let by = by.cloned();
+        Ok(vec![OrganizationEvent::Closed { reason, by, at }])
     }
 
     /// Ends the membership of somebody whose account is closed. An organization that nobody owned could not be led by

@@ -266,6 +266,7 @@ impl Organization {
                 slug: about(slug),
                 logo: logo.map(about),
                 metadata: metadata.map(about),
+                by: Some(owner.clone()),
                 at,
             },
             OrganizationEvent::MemberAdded {

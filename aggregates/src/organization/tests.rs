@@ -52,6 +52,7 @@ fn created() -> Vec<OrganizationEvent> {
             slug: text("acme"),
             logo: None,
             metadata: Some(text("{}")),
+            by: Some(user("olga")),
             at: at(),
         },
         joined("olga", "owner"),
@@ -74,7 +75,12 @@ fn with(members: &[(&str, &str)]) -> Vec<OrganizationEvent> {
 }
 
 fn closed(reason: CloseReason) -> OrganizationEvent {
-    OrganizationEvent::Closed { reason, at: at() }
+    let by = (reason == CloseReason::Deleted).then(|| user("olga"));
+    OrganizationEvent::Closed {
+        reason,
+        by,
+        at: at(),
+    }
 }
 
 fn permission(resource: &str, actions: &[&str]) -> permissions::Permissions {
@@ -337,6 +343,7 @@ fn erased_values_are_no_claims_and_change_no_rule() {
         slug: erased,
         logo: None,
         metadata: None,
+        by: None,
         at: at(),
     };
     assert!(event.claims().is_empty());

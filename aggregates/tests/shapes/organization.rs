@@ -31,11 +31,14 @@ fn erased<T: DeserializeOwned>(subject: &str) -> Personal<T> {
 }
 
 fn itself() -> Vec<(&'static str, OrganizationEvent)> {
-    let created = |name, slug, logo, metadata| OrganizationEvent::Created {
+    // The first events of these types did not say who.
+    let ada = || Some(UserId::new(ADA));
+    let created = |name, slug, logo, metadata, by| OrganizationEvent::Created {
         name,
         slug,
         logo,
         metadata,
+        by,
         at: at(40),
     };
     let updated = |name, logo, metadata| OrganizationEvent::Updated {
@@ -49,7 +52,11 @@ fn itself() -> Vec<(&'static str, OrganizationEvent)> {
         to,
         at: at(42),
     };
-    let closed = |reason| OrganizationEvent::Closed { reason, at: at(43) };
+    let closed = |reason, by| OrganizationEvent::Closed {
+        reason,
+        by,
+        at: at(43),
+    };
     let gone = || erased(ENGINES);
     vec![
         (
@@ -59,12 +66,14 @@ fn itself() -> Vec<(&'static str, OrganizationEvent)> {
                 text("engines"),
                 Some(text("https://example.com/engine.png")),
                 Some(text(r#"{"b":1,"a":[null]}"#)),
+                None,
             ),
         ),
-        (".least", created(text("E"), text("e"), None, None)),
+        (".least", created(text("E"), text("e"), None, None, None)),
+        (".by", created(text("E"), text("e"), None, None, ada())),
         (
             ".erased",
-            created(gone(), gone(), Some(gone()), Some(gone())),
+            created(gone(), gone(), Some(gone()), Some(gone()), None),
         ),
         (
             "",
@@ -85,8 +94,9 @@ fn itself() -> Vec<(&'static str, OrganizationEvent)> {
         ),
         ("", slug(text("engines"), text("engines-2"))),
         (".erased", slug(gone(), gone())),
-        (".deleted", closed(CloseReason::Deleted)),
-        (".deserted", closed(CloseReason::Deserted)),
+        (".deleted", closed(CloseReason::Deleted, None)),
+        (".deleted.by", closed(CloseReason::Deleted, ada())),
+        (".deserted", closed(CloseReason::Deserted, None)),
     ]
 }
 
