@@ -30,8 +30,8 @@ use super::error::Problem;
 use super::limits;
 use super::request::{BodyTypes, Fields};
 use super::web::{
-    Call, Presented, Refusal, Session, absolute, as_json, redirect, session_json, user_json,
-    with_error, with_query, with_session, without_session_cookies,
+    Call, Presented, Refusal, Session, absolute, as_json, redirect, user_json, with_error,
+    with_query, with_session, without_session_cookies,
 };
 use crate::accounts::{self, AccountError, Proof, Started};
 use crate::app::App;
@@ -111,7 +111,7 @@ async fn list_sessions(call: Call) -> Result<Response, Refusal> {
     let list: Vec<_> = rows
         .iter()
         .zip(&tokens)
-        .map(|(row, token)| session_json(row, token))
+        .map(|(row, token)| call.session_json(row, token))
         .collect();
     // No session is both fresh and due for an extension.
     Ok(Json(list).into_response())

@@ -34,9 +34,7 @@ use super::auth::new_password;
 use super::doors::Door;
 use super::error::{Problem, Stated};
 use super::request::{BodyTypes, Fields};
-use super::web::{
-    Call, Presented, Refusal, Session, as_json, session_json, user_json, without_session_cookies,
-};
+use super::web::{Call, Presented, Refusal, Session, as_json, user_json, without_session_cookies};
 use crate::accounts::{NewAccount, Standing};
 use crate::admin::{self, Admin, BanChange, UserChange};
 
@@ -307,7 +305,7 @@ async fn list_user_sessions(call: Call) -> Result<Response, Refusal> {
     let sessions: Vec<_> = rows
         .iter()
         .take(SESSIONS)
-        .map(|row| session_json(row, &row.id))
+        .map(|row| call.session_json(row, &row.id))
         .collect();
     done(&call, &session, json!({"sessions": sessions})).await
 }

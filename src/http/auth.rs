@@ -29,7 +29,7 @@ use super::request::{BodyTypes, Fields};
 use super::two_factor;
 use super::web::{
     Call, Presented, Refusal, as_json, expose, iso, redirect, replay, set_header, user_json,
-    who_am_i, with_error, with_session, without_session_cookies,
+    with_error, with_session, without_session_cookies,
 };
 use crate::accounts::{self, AccountError, NewAccount, Once, Proof, Verification};
 use crate::app::App;
@@ -393,7 +393,7 @@ async fn get_session(call: Call) -> Result<Response, Problem> {
         Presented::Live(session) => {
             let jwt = accounts::access_token(call.app(), &session.live).await?;
             let extended = call.extend(&session).await?;
-            let mut response = who_am_i(&session, extended.as_ref());
+            let mut response = call.who_am_i(&session, extended.as_ref());
             set_header(&mut response, "set-auth-jwt", &jwt);
             expose(&mut response, "set-auth-jwt");
             if extended.is_some() {

@@ -19,9 +19,7 @@ use super::limits;
 use super::link_pages;
 use super::request::{BodyTypes, Fields};
 use super::two_factor;
-use super::web::{
-    Call, absolute, as_json, redirect, session_json, user_json, with_error, with_session,
-};
+use super::web::{Call, absolute, as_json, redirect, user_json, with_error, with_session};
 use crate::accounts::AccountError;
 use crate::entry::{self, Entered, In, Visit};
 use crate::links;
@@ -144,7 +142,7 @@ async fn verify(call: Call) -> Result<Response, Problem> {
         None => Json(json!({
             "token": started.token,
             "user": user_json(&user),
-            "session": session_json(&started.session, &started.token),
+            "session": call.session_json(&started.session, &started.token),
         }))
         .into_response(),
     };

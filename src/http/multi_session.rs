@@ -22,8 +22,7 @@ use super::doors::Door;
 use super::error::{Problem, Stated};
 use super::request::BodyTypes;
 use super::web::{
-    Call, Presented, Refusal, Web, session_and_user, set_cookies, with_session,
-    without_session_cookies,
+    Call, Presented, Refusal, Web, set_cookies, with_session, without_session_cookies,
 };
 use crate::accounts;
 use crate::sessions::Live;
@@ -102,7 +101,7 @@ async fn list_device_sessions(call: Call) -> Result<Response, Refusal> {
     let kept = kept(&call.web, &call.headers).await?;
     let of_device = |kept: &Kept| {
         let live = kept.live.as_ref()?;
-        Some(json!(session_and_user(
+        Some(json!(call.session_and_user(
             &live.session,
             &kept.token,
             &live.user
@@ -138,7 +137,7 @@ async fn set_active(call: Call) -> Result<Response, Refusal> {
         set_cookies(&mut response, vec![found.clear(&call.web)]);
         return Err(Refusal::answer(response));
     };
-    let body = json!(session_and_user(&live.session, &token, &live.user));
+    let body = json!(call.session_and_user(&live.session, &token, &live.user));
     let response = Json(body).into_response();
     Ok(with_session(
         response,

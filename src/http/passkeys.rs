@@ -21,10 +21,7 @@ use super::doors::{Checks, Door};
 use super::error::{Problem, Stated};
 use super::request::{BodyTypes, Fields};
 use super::two_factor;
-use super::web::{
-    Call, Presented, Refusal, as_json, iso, session_and_user, session_json, set_cookies, user_json,
-    with_session,
-};
+use super::web::{Call, Presented, Refusal, as_json, iso, set_cookies, user_json, with_session};
 use crate::accounts::Proof;
 use crate::crypto::tokens::TokenKind;
 use crate::entry::{self, Entered, In, Visit};
@@ -297,7 +294,7 @@ async fn verify_registration(call: Call) -> Result<Response, Refusal> {
         unreachable!("a session asks for no second factor");
     };
     let In { user, started, .. } = *entered;
-    body["session"] = json!(session_json(&started.session, &started.token));
+    body["session"] = json!(call.session_json(&started.session, &started.token));
     body["user"] = json!(user_json(&user));
     let remembered = started.session.remembered;
     let body = Json(body).into_response();
@@ -325,7 +322,7 @@ async fn authenticate(call: Call) -> Result<Response, Problem> {
             return Ok(two_factor::needed(&call, &challenge, true, &body));
         }
     };
-    let body = Json(session_and_user(&started.session, &started.token, &user));
+    let body = Json(call.session_and_user(&started.session, &started.token, &user));
     let response = with_session(body.into_response(), &call, &started.token, true);
     Ok(match trusted_device {
         Some(id) => two_factor::with_trusted_device(response, &call, &user.id, &id),

@@ -35,8 +35,7 @@ use super::limits;
 use super::request::{BodyTypes, Fields};
 use super::v1_auth::{fields, landing_page};
 use super::web::{
-    Call, Person, Presented, iso, session_and_user, user_json, with_session_cookies,
-    without_session_cookies,
+    Call, Person, Presented, iso, user_json, with_session_cookies, without_session_cookies,
 };
 use crate::accounts;
 use crate::links::{self, Wanted};
@@ -123,7 +122,7 @@ async fn profile(call: Call) -> Result<Response, Problem> {
     let (session, user) = (&person.live.session, &person.live.user);
     let handle = session_handle(call.app(), &session.id);
     let token = person.token.as_deref().unwrap_or(&handle);
-    let mut body = json!(session_and_user(session, token, user));
+    let mut body = json!(call.session_and_user(session, token, user));
     if let (Value::Object(body), Value::Object(flat)) = (&mut body, json!(user_json(user))) {
         body.extend(flat);
     }

@@ -29,8 +29,7 @@ use super::limits;
 use super::request::{BodyTypes, Fields, read_body};
 use super::two_factor;
 use super::web::{
-    Call, Presented, Web, replay, user_json, who_am_i, with_session_cookies,
-    without_session_cookies,
+    Call, Presented, Web, replay, user_json, with_session_cookies, without_session_cookies,
 };
 use crate::accounts::{self, AccountError, NewAccount, Once, Started, Verification};
 use crate::entry::{self, Entered, In, Visit};
@@ -277,7 +276,7 @@ async fn session(call: Call) -> Result<Response, Problem> {
         Presented::Over => without_session_cookies(Json(Value::Null).into_response(), &call),
         Presented::Live(session) => {
             let extended = call.extend(&session).await?;
-            let response = who_am_i(&session, extended.as_ref());
+            let response = call.who_am_i(&session, extended.as_ref());
             if extended.is_some() {
                 with_session_cookies(response, &call, &session.token, true)
             } else {

@@ -788,20 +788,68 @@ pub fn user_json(user: &UserRow) -> UserJson<'_> {
     }
 }
 
-/// A session of a list: `token` is real for the one that asks, a handle for the others.
-pub fn session_json<'a>(session: &'a SessionRow, token: &'a str) -> SessionJson<'a> {
-    SessionJson {
-        expires_at: session.expires_at,
-        token,
-        created_at: session.created_at,
-        updated_at: session.updated_at,
-        ip_address: &session.ip_address,
-        user_agent: &session.user_agent,
-        user_id: &session.user_id,
-        active_organization_id: session.active_organization_id.as_deref(),
-        active_team_id: session.active_team_id.as_deref(),
-        impersonated_by: session.impersonated_by.as_deref(),
-        id: &session.id,
+impl Call {
+    /// A session as clients see it: `token` is real for the one that asks, a handle for the others of a list.
+    pub fn session_json<'a>(&self, session: &'a SessionRow, token: &'a str) -> SessionJson<'a> {
+        let has_teams = self.app().config.teams;
+        SessionJson {
+            expires_at: session.expires_at,
+            token,
+            created_at: session.created_at,
+            updated_at: session.updated_at,
+            ip_address: &session.ip_address,
+            user_agent: &session.user_agent,
+            user_id: &session.user_id,
+            active_organization_id: session.active_organization_id.as_deref(),
+            active_team_id: has_teams.then_some(session.active_team_id.as_deref()),
+            impersonated_by: session.impersonated_by.as_deref(),
+            id: &session.id,
+        }
+    }
+
+    /// A session as its own client sees it, with its person.
+    pub fn session_and_user<'a>(
+        &self,
+        session: &'a SessionRow,
+        token: &'a str,
+        user: &'a UserRow,
+    ) -> SessionAndUser<'a> {
+        SessionAndUser {
+            session: self.session_json(session, token),
+            user: user_json(user),
+        }
+    }
+
+    /// The answer to "who am I": the session as its own client sees it, with its person. It is the hottest
+    /// one, so everything but the token is written only once for as long as the session is remembered.
+    pub fn who_am_i(&self, session: &Session, extended: Option<&SessionRow>) -> Response {
+        let Session { live, token } = session;
+        let written;
+        let (before, after) = match extended {
+            None => live.shown(|| self.around_token(&live.session, &live.user)),
+            Some(row) => {
+                written = self.around_token(row, &live.user);
+                &written
+            }
+        };
+        let token = Value::from(token.as_str()).to_string();
+        let mut response = Response::new(Body::from([before, token.as_str(), after].concat()));
+        response.headers_mut().insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
+        response
+    }
+
+    /// The JSON of a session and its person before and after the session's token.
+    fn around_token(&self, session: &SessionRow, user: &UserRow) -> (String, String) {
+        let json = serde_json::to_string(&self.session_and_user(session, "", user))
+            .expect("texts and times have a JSON form");
+        // Only a time stands before it.
+        let (before, after) = json
+            .split_once(r#""token":"""#)
+            .expect("the token is a field");
+        (format!(r#"{before}"token":"#), after.to_owned())
     }
 }
 
@@ -820,9 +868,9 @@ pub struct SessionJson<'a> {
     user_agent: &'a str,
     user_id: &'a str,
     active_organization_id: Option<&'a str>,
-    /// Only in a team: where there are none, clients know of no such field.
+    /// Where there are no teams, clients know of no such field.
     #[serde(skip_serializing_if = "Option::is_none")]
-    active_team_id: Option<&'a str>,
+    active_team_id: Option<Option<&'a str>>,
     impersonated_by: Option<&'a str>,
     id: &'a str,
 }
@@ -832,50 +880,6 @@ pub struct SessionJson<'a> {
 pub struct SessionAndUser<'a> {
     session: SessionJson<'a>,
     user: UserJson<'a>,
-}
-
-/// The answer to "who am I": the session as its own client sees it, with its person. It is the hottest
-/// one, so everything but the token is written only once for as long as the session is remembered.
-pub fn who_am_i(session: &Session, extended: Option<&SessionRow>) -> Response {
-    let Session { live, token } = session;
-    let written;
-    let (before, after) = match extended {
-        None => live.shown(|| around_token(&live.session, &live.user)),
-        Some(row) => {
-            written = around_token(row, &live.user);
-            &written
-        }
-    };
-    let token = Value::from(token.as_str()).to_string();
-    let mut response = Response::new(Body::from([before, token.as_str(), after].concat()));
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
-    response
-}
-
-/// A session as its own client sees it, with its person.
-pub fn session_and_user<'a>(
-    session: &'a SessionRow,
-    token: &'a str,
-    user: &'a UserRow,
-) -> SessionAndUser<'a> {
-    SessionAndUser {
-        session: session_json(session, token),
-        user: user_json(user),
-    }
-}
-
-/// The JSON of a session and its person before and after the session's token.
-fn around_token(session: &SessionRow, user: &UserRow) -> (String, String) {
-    let json = serde_json::to_string(&session_and_user(session, "", user))
-        .expect("texts and times have a JSON form");
-    // Only a time stands before it.
-    let (before, after) = json
-        .split_once(r#""token":"""#)
-        .expect("the token is a field");
-    (format!(r#"{before}"token":"#), after.to_owned())
 }
 
 #[cfg(test)]

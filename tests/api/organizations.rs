@@ -230,3 +230,22 @@ async fn the_log_names_no_organization_and_no_guest() {
         );
     }
 }
+
+/// Clients know a session's team where there are teams, and no such field where there are none.
+#[tokio::test]
+async fn a_session_in_no_team_says_so_where_there_are_teams() {
+    let app = TestApp::start(&ALL_ON).await;
+    let without = app.node(&[UNVERIFIED]).await;
+    let ada = app.signed_in("ada").await;
+    let team_of = async |at: &TestApp| {
+        let shown = at.get_as("/api/auth/get-session", &ada.cookie).await;
+        shown.json()["session"].get("activeTeamId").cloned()
+    };
+    assert_eq!(team_of(&app).await, Some(Value::Null));
+    app.founded(&ada, "acme").await;
+    assert!(team_of(&app).await.unwrap().is_string());
+    let out = json!({"organizationId": null});
+    app.organized(&ada, "set-active", &out).await;
+    assert_eq!(team_of(&app).await, Some(Value::Null));
+    assert_eq!(team_of(&without).await, None);
+}

@@ -12,7 +12,7 @@ use super::{admin_of, at_work, somebody, user};
 use crate::admin;
 use crate::http::request::BodyTypes;
 use crate::http::web::{
-    Call, Refusal, as_json, session_and_user, set_cookies, with_session, without_session_cookies,
+    Call, Refusal, as_json, set_cookies, with_session, without_session_cookies,
 };
 
 /// The cookie that leads back to the admin's own session lasts this long.
@@ -38,11 +38,7 @@ pub(super) async fn impersonate_user(call: Call) -> Result<Response, Refusal> {
     let app = call.app();
     let entered = admin::impersonate(app, &at_work(&call, &session), user, reason).await?;
     let token = &entered.started.token;
-    let body = json!(session_and_user(
-        &entered.started.session,
-        token,
-        &entered.user
-    ));
+    let body = json!(call.session_and_user(&entered.started.session, token, &entered.user));
     let mut response = without_session_cookies(Json(body).into_response(), &call);
     let brief = call.cookie("dont_remember").unwrap_or_default();
     let back = format!("{}:{brief}", session.token);
@@ -79,7 +75,7 @@ pub(super) async fn stop_impersonating(call: Call) -> Result<Response, Refusal> 
         let response = without_session_cookies(nobody, &call);
         return Err(Refusal::answer(without_way_back(response)));
     };
-    let body = json!(session_and_user(&live.session, token, &live.user));
+    let body = json!(call.session_and_user(&live.session, token, &live.user));
     let response = Json(body).into_response();
     let response = with_session(response, &call, token, live.session.remembered);
     Ok(without_way_back(response))
