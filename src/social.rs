@@ -71,6 +71,9 @@ struct Kept {
     nonce: Option<String>,
     scopes: Vec<String>,
     callbacks: Callbacks,
+    /// Whether they asked for an account.
+    #[serde(default)]
+    requests_sign_up: bool,
     /// The session of whoever links an account.
     link_in: Option<String>,
 }
@@ -92,6 +95,7 @@ pub async fn begin(
     provider: &Provider,
     asked: &Asked,
     callbacks: Callbacks,
+    requests_sign_up: bool,
     linking: Option<&Live>,
 ) -> Result<Begun, StoreError> {
     let state = random_url_text(LENGTH);
@@ -102,6 +106,7 @@ pub async fn begin(
         nonce: authorization.nonce,
         scopes: all_scopes(provider, asked),
         callbacks,
+        requests_sign_up,
         link_in: linking.map(|live| live.session.id.clone()),
     };
     let about = serde_json::to_string(&kept).expect("it is plain JSON");
@@ -138,6 +143,11 @@ impl Returned {
     /// Where it leads.
     pub fn callbacks(&self) -> &Callbacks {
         &self.kept.callbacks
+    }
+
+    /// Whether the person asked for an account.
+    pub fn requests_sign_up(&self) -> bool {
+        self.kept.requests_sign_up
     }
 
     /// Whether this is the provider that the person was sent to.
@@ -240,7 +250,7 @@ impl Arrival {
     }
 }
 
-/// Finds whoever has arrived, or makes an account for them.
+/// Finds whoever has arrived, or makes an account for them, if they asked for one or need not ask.
 ///
 /// # Errors
 /// If there is no account for them, and none may be made.
@@ -249,11 +259,13 @@ pub async fn sign_in(
     provider: &Provider,
     arrival: &Arrival,
     callback: Option<&str>,
+    requests_sign_up: bool,
     caller: &Caller,
 ) -> Result<(UserRow, bool), SocialError> {
+    let may_sign_up = requests_sign_up || !provider.disable_implicit_sign_up;
     // Once more if somebody else makes or links the account at the same moment.
     for _ in 0..2 {
-        match find_or_make(app, provider, arrival, callback, caller).await {
+        match find_or_make(app, provider, arrival, callback, may_sign_up, caller).await {
             Err(SocialError::Account(AccountError::EmailTaken)) => {}
             Err(SocialError::Account(AccountError::Store(StoreError::ClaimTaken(_)))) => {}
             done => return done,
@@ -267,6 +279,7 @@ async fn find_or_make(
     provider: &Provider,
     arrival: &Arrival,
     callback: Option<&str>,
+    may_sign_up: bool,
     caller: &Caller,
 ) -> Result<(UserRow, bool), SocialError> {
     let must_be_proven = app.config.require_email_verification;
@@ -293,6 +306,9 @@ async fn find_or_make(
         let user = entry::without_old_ban(app, user).await?;
         add_link(app, &user, arrival.link(provider), caller).await?;
         return Ok((user, false));
+    }
+    if !may_sign_up {
+        return Err(SocialError::Code("signup_disabled"));
     }
     let signups = signups::status(app).await?;
     if signups.is_some_and(|status| status.remaining() == 0) {

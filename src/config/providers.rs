@@ -32,6 +32,10 @@ pub struct Provider {
     pub jwks_url: Option<Url>,
     /// What is asked for at each sign-in.
     pub scopes: Vec<String>,
+    /// Whether it makes accounts only for whoever asks for one (`requestSignUp`).
+    pub disable_implicit_sign_up: bool,
+    /// Whether it says who it is whenever it leads back (RFC 9207), so that silence is another one's.
+    pub require_issuer: bool,
 }
 
 /// Reads all providers, by their ids.
@@ -63,6 +67,11 @@ fn read_one(reader: &mut Reader, id: &str, allow_private: bool) -> Option<Provid
     let userinfo_url = reader.of_provider(id, "USERINFO_URL", endpoint);
     let jwks_url = reader.of_provider(id, "JWKS_URL", endpoint);
     let scopes = reader.of_provider(id, "SCOPES", |text| values::entries(text, values::any));
+    let disable_implicit_sign_up = reader.switch_of_provider(id, "DISABLE_IMPLICIT_SIGN_UP");
+    let require_issuer = reader.switch_of_provider(id, "REQUIRE_ISSUER");
+    if require_issuer && issuer.is_none() && jwks_url.is_none() {
+        reader.provider_problem(id, "ISSUER", "is required beside REQUIRE_ISSUER");
+    }
     if jwks_url.is_some() && issuer.is_none() {
         reader.provider_problem(id, "ISSUER", "is required beside JWKS_URL");
     }
@@ -80,5 +89,7 @@ fn read_one(reader: &mut Reader, id: &str, allow_private: bool) -> Option<Provid
         userinfo_url,
         jwks_url,
         scopes: scopes.unwrap_or_else(|| SCOPES.map(str::to_owned).into()),
+        disable_implicit_sign_up,
+        require_issuer,
     })
 }

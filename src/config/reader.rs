@@ -91,7 +91,7 @@ pub const SETTINGS: [(&str, Kind); 62] = [
 /// What stands before the id of a provider in the names of its settings.
 const PROVIDER: &str = "MANA_AUTH_SOCIAL_";
 /// What stands behind it. In the file, the same in lower case are keys of the table `social.ID`.
-const PROVIDER_FIELDS: [(&str, Kind); 8] = [
+const PROVIDER_FIELDS: [(&str, Kind); 10] = [
     ("CLIENT_ID", Kind::One),
     ("CLIENT_SECRET", Kind::Secret),
     ("ISSUER", Kind::One),
@@ -100,6 +100,18 @@ const PROVIDER_FIELDS: [(&str, Kind); 8] = [
     ("USERINFO_URL", Kind::One),
     ("JWKS_URL", Kind::One),
     ("SCOPES", Kind::List),
+    ("DISABLE_IMPLICIT_SIGN_UP", Kind::One),
+    ("REQUIRE_ISSUER", Kind::One),
+];
+
+/// How yes and no may be written; the first of each is how they are shown.
+const SWITCH: [(&str, bool); 6] = [
+    ("true", true),
+    ("false", false),
+    ("on", true),
+    ("off", false),
+    ("1", true),
+    ("0", false),
 ];
 
 /// Not settings of ours: they only say where the data folder is by default.
@@ -278,14 +290,7 @@ impl<'a> Reader<'a> {
         default: T,
         words: &[(&str, T)],
     ) -> T {
-        let parse = |text: &str| {
-            let found = words
-                .iter()
-                .find(|(word, _)| *word == text)
-                .map(|(_, value)| *value);
-            let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            found.ok_or_else(|| format!("must be one of: {}", names.join(", ")))
-        };
+        let parse = |text: &str| one_of(words, text);
         let show = |value: &T| {
             let found = words.iter().find(|(_, meaning)| meaning == value);
             found
@@ -297,18 +302,7 @@ impl<'a> Reader<'a> {
 
     /// Reads a yes or no.
     pub fn switch(&mut self, name: &'static str, default: bool) -> bool {
-        self.choice(
-            name,
-            default,
-            &[
-                ("true", true),
-                ("false", false),
-                ("on", true),
-                ("off", false),
-                ("1", true),
-                ("0", false),
-            ],
-        )
+        self.choice(name, default, &SWITCH)
     }
 
     /// Reads a whole number within bounds.
@@ -397,6 +391,12 @@ impl<'a> Reader<'a> {
             self.problem(&name, "is required for a provider");
         }
         value
+    }
+
+    /// A yes or no of a provider; no if nobody says.
+    pub fn switch_of_provider(&mut self, id: &str, field: &str) -> bool {
+        let parse = |text: &str| one_of(&SWITCH, text);
+        self.of_provider(id, field, parse).unwrap_or(false)
     }
 
     /// The secret that a provider knows us by, if it wants one.
@@ -509,6 +509,14 @@ fn file_text(name: &str, value: toml::Value) -> Result<String, &'static str> {
         (_, Some(Kind::List | Kind::SecretList)) => Err("must be a string or an array of strings"),
         (_, _) => Err("must be a string, a whole number or a boolean"),
     }
+}
+
+/// The meaning of one of a few words.
+fn one_of<T: Copy>(words: &[(&str, T)], text: &str) -> Result<T, String> {
+    let found = words.iter().find(|(word, _)| *word == text);
+    let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+    let value = found.map(|(_, value)| *value);
+    value.ok_or_else(|| format!("must be one of: {}", names.join(", ")))
 }
 
 fn secret_in_file(path: &str) -> Result<String, String> {

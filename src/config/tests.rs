@@ -766,6 +766,7 @@ const ACME: &str = r#"
     token_url = "https://acme.example/token"
     jwks_url = "https://acme.example/jwks"
     scopes = ["openid", "email"]
+    require_issuer = true
 "#;
 
 #[test]
@@ -776,6 +777,10 @@ fn providers_come_from_the_file_and_the_environment_wins() {
     assert_eq!(acme.client_id, "other");
     assert_eq!(acme.token_url.as_str(), "https://acme.example/token");
     assert_eq!(acme.scopes, ["openid", "email"]);
+    assert_eq!(
+        (acme.disable_implicit_sign_up, acme.require_issuer),
+        (false, true)
+    );
     let secret = acme.client_secret.as_ref().unwrap();
     assert_eq!(secret.expose_secret(), "hunter2");
     let line = shown(&config, "MANA_AUTH_SOCIAL_*");
@@ -823,6 +828,7 @@ fn half_a_provider_is_refused_and_production_wants_https() {
     for line in [
         "typo = 1",
         "client_id = [\"a\"]",
+        "require_issuer = \"perhaps\"",
         "token_url = \"https://u:p@acme.example\"",
     ] {
         let name = line.split(' ').next().unwrap();

@@ -126,10 +126,12 @@ async fn arrive(
         return Ok(gone(call, as_json(redirect(&target))));
     }
     // Where none is configured, the address that each provider leads back to tells them apart.
-    if let (Some(told), Some(known)) = (&returning.issuer, &provider.issuer)
-        && told != known
-    {
-        return Err(SocialError::Code("issuer_mismatch"));
+    match (&returning.issuer, &provider.issuer) {
+        (None, _) if provider.require_issuer => return Err(SocialError::Code("issuer_missing")),
+        (Some(told), Some(known)) if told != known => {
+            return Err(SocialError::Code("issuer_mismatch"));
+        }
+        _ => {}
     }
     let code = returning
         .code
@@ -144,7 +146,9 @@ async fn arrive(
         social::link(app, provider, &arrival, &user, &call.caller).await?;
         return Ok(gone(call, as_json(redirect(afterwards))));
     }
-    let signed_in = social::sign_in(app, provider, &arrival, callback, &call.caller).await;
+    let requests = returned.requests_sign_up();
+    let signed_in =
+        social::sign_in(app, provider, &arrival, callback, requests, &call.caller).await;
     let (user, is_new) = signed_in?;
     let new_user = callbacks.new_user.as_deref().filter(|_| is_new);
     let target = new_user.unwrap_or(afterwards);

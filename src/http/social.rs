@@ -94,6 +94,7 @@ struct Request {
     asked: Asked,
     callbacks: Callbacks,
     redirects: bool,
+    requests_sign_up: bool,
     id_token: Option<IdToken>,
 }
 
@@ -122,6 +123,7 @@ fn read(call: &Call) -> Result<Request, Problem> {
         error: callback(&mut fields, "errorCallbackURL"),
     };
     let redirects = !fields.optional_bool("disableRedirect").unwrap_or(false);
+    let requests_sign_up = fields.optional_bool("requestSignUp").unwrap_or(false);
     let asked = Asked {
         scopes: fields.optional_list("scopes").unwrap_or_default(),
         login_hint: fields.optional_text("loginHint"),
@@ -145,6 +147,7 @@ fn read(call: &Call) -> Result<Request, Problem> {
         asked,
         callbacks,
         redirects,
+        requests_sign_up,
         id_token,
     })
 }
@@ -195,7 +198,10 @@ async fn sign_in(call: Call) -> Result<Response, Problem> {
         let arrival = arrived(&call, provider, shown).await?;
         let callback = request.callbacks.callback.as_deref();
         let app = call.app();
-        let (user, _) = social::sign_in(app, provider, &arrival, callback, &call.caller).await?;
+        let requests = request.requests_sign_up;
+        let signed_in =
+            social::sign_in(app, provider, &arrival, callback, requests, &call.caller).await;
+        let (user, _) = signed_in?;
         return match entry::enter(app, user, visit(&call)).await? {
             Entered::In(entered) => {
                 let In { user, started, .. } = *entered;
@@ -274,7 +280,16 @@ async fn begin(
 ) -> Result<Response, Problem> {
     let app = call.app();
     let live = session.map(|session| &*session.live);
-    let begun = social::begin(app, provider, &request.asked, request.callbacks, live).await?;
+    let (asked, requests_sign_up) = (&request.asked, request.requests_sign_up);
+    let begun = social::begin(
+        app,
+        provider,
+        asked,
+        request.callbacks,
+        requests_sign_up,
+        live,
+    )
+    .await?;
     let url = begun.url.as_str();
     let mut response = Json(json!({"url": url, "redirect": request.redirects})).into_response();
     if request.redirects {

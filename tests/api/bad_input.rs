@@ -328,6 +328,7 @@ const ROUTES: &[Route] = &[
             optional("newUserCallbackURL", Kind::Redirect),
             optional("errorCallbackURL", Kind::Redirect),
             optional("disableRedirect", Kind::Bool),
+            optional("requestSignUp", Kind::Bool),
             optional("loginHint", Kind::Text),
         ]),
     ),

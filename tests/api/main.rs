@@ -67,6 +67,7 @@ mod seen;
 mod signing_keys;
 mod signups;
 mod social;
+mod social_settings;
 mod stage;
 mod step_up;
 mod token_kinds;
