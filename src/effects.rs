@@ -30,6 +30,8 @@ pub mod kind {
     pub const MAIL_REQUEST: &str = "mail_request";
     /// Tell the credits service about a new person.
     pub const CREDITS_INIT: &str = "credits_init";
+    /// Tell it about the pool of a new guild.
+    pub const GUILD_POOL_INIT: &str = "guild_pool_init";
 }
 
 /// Effects done at the same time by one node.
@@ -66,6 +68,11 @@ pub fn mail_request(request: &MailRequest) -> EffectDraft {
 /// The first credits of a new person, as work to do.
 pub fn credits_init(user_id: &str) -> EffectDraft {
     draft(kind::CREDITS_INIT, user_id, vec![])
+}
+
+/// The pool of a new guild, as work to do.
+pub fn guild_pool_init(organization_id: &str) -> EffectDraft {
+    draft(kind::GUILD_POOL_INIT, organization_id, vec![])
 }
 
 fn draft(kind: &'static str, subject: &str, payload: Vec<u8>) -> EffectDraft {
@@ -288,17 +295,30 @@ async fn attempt(app: &App, effect: &Effect) -> Result<(), Failure> {
             let done = Box::pin(links::answer_request(app, &request)).await;
             done.map_err(|error| later(error.to_string()))
         }
-        kind::CREDITS_INIT => credits(app, effect).await,
+        kind::CREDITS_INIT => {
+            let body = json!({"userId": effect.subject});
+            credits(app, effect, "credits/init", &body).await
+        }
+        kind::GUILD_POOL_INIT => {
+            let body = json!({"organizationId": effect.subject});
+            credits(app, effect, "guild-pool/init", &body).await
+        }
         other => Err(Failure::Permanent(format!("unknown kind {other}"))),
     }
 }
 
-async fn credits(app: &App, effect: &Effect) -> Result<(), Failure> {
+/// Calls the credits service, if there is one.
+async fn credits(
+    app: &App,
+    effect: &Effect,
+    route: &str,
+    body: &serde_json::Value,
+) -> Result<(), Failure> {
     let Some(base) = &app.config.credits_url else {
         return Ok(());
     };
     let url = format!(
-        "{}/api/v1/internal/credits/init",
+        "{}/api/v1/internal/{route}",
         base.as_str().trim_end_matches('/')
     );
     let request = app
@@ -307,9 +327,13 @@ async fn credits(app: &App, effect: &Effect) -> Result<(), Failure> {
         .header("X-Service-Key", app.config.service_key.expose_secret())
         .header("Idempotency-Key", effect.event_id.to_string())
         .timeout(CALL_TIMEOUT)
-        .json(&json!({"userId": effect.subject}));
+        .json(body);
     match request.send().await {
         Ok(answer) if answer.status().is_success() => Ok(()),
+        // Newer versions of that service keep no pools of guilds.
+        Ok(answer) if answer.status().as_u16() == 404 && effect.kind == kind::GUILD_POOL_INIT => {
+            Ok(())
+        }
         Ok(answer) => Err(Failure::Temporary(format!(
             "credits answered {}",
             answer.status().as_u16()

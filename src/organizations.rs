@@ -18,6 +18,7 @@ pub use self::inviting::NewInvitation;
 use crate::accounts::Caller;
 use crate::app::App;
 use crate::custody::{ONLY, kind};
+use crate::effects;
 use crate::ids;
 use crate::store::{Actor, Context, RunError, StoreError};
 
@@ -93,11 +94,11 @@ impl Acting<'_> {
         Ok(())
     }
 
-    /// Makes an organization; whoever makes it owns it.
+    /// Makes an organization; whoever makes it owns it. The credits service is told of a guild.
     ///
     /// # Errors
     /// `ClaimTaken` if another one has the slug; else when it cannot be written.
-    pub async fn create(&self, shown: Shown) -> Result<Made, Failure> {
+    pub async fn create(&self, shown: Shown, is_guild: bool) -> Result<Made, Failure> {
         let at = self.app.clock.now();
         let id = ids::organization();
         let team = self.app.config.teams.then(|| FirstTeam {
@@ -121,10 +122,13 @@ impl Acting<'_> {
             created_at: at,
         };
         let key = self.app.store.custody().new_data_key(id.as_str());
-        let context = self
+        let mut context = self
             .own_context()
             .on_new_stream()
             .with_new_data_key(id.as_str(), key);
+        if is_guild {
+            context = context.then(effects::guild_pool_init(id.as_str()));
+        }
         let command = OrganizationCommand::Create(Foundation {
             id: id.clone(),
             owner: self.actor(),

@@ -110,7 +110,7 @@ impl Door {
 }
 
 /// The areas of the API: prefix and doors.
-pub fn areas() -> [(&'static str, Vec<Door>); 4] {
+pub fn areas() -> [(&'static str, Vec<Door>); 5] {
     let native = auth::doors()
         .into_iter()
         .chain(account::doors())
@@ -136,6 +136,7 @@ pub fn areas() -> [(&'static str, Vec<Door>); 4] {
         ("/api/v1/auth", own),
         ("/api/v1/admin", v1_account::admin_doors()),
         ("/api/v1/api-keys", api_keys::doors()),
+        ("/api/v1/gilden", organizations::gilden::doors()),
     ]
 }
 

@@ -48,6 +48,7 @@ pub fn router(app: Arc<App>) -> Router {
         (own, own_doors),
         (admin, admin_doors),
         (keys, key_doors),
+        (guilds, guild_doors),
     ] = doors::areas().map(|area| doors::existing(area, &web.app.config));
     let mut native = doors::router(native, native_doors);
     if web.app.config.multi_session {
@@ -58,6 +59,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(doors::router(own, own_doors).layer(from_fn_with_state(web.clone(), v1_auth::shape)))
         .merge(doors::router(admin, admin_doors).layer(from_fn(v1_account::guarded_shape)))
         .merge(doors::router(keys, key_doors).layer(from_fn(v1_account::guarded_shape)))
+        .merge(doors::router(guilds, guild_doors).layer(from_fn(organizations::gilden::shape)))
         .fallback(not_found)
         .method_not_allowed_fallback(not_found)
         .with_state(web.clone());

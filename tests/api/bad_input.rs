@@ -297,6 +297,36 @@ const ROUTES: &[Route] = &[
         "/api/v1/api-keys/validate",
         Input::Body(&[required("apiKey", Kind::Text)]),
     ),
+    (
+        &["POST", "GET"],
+        "/api/v1/gilden",
+        Input::Nothing(401, "UNAUTHORIZED"),
+    ),
+    (
+        &["POST"],
+        "/api/v1/gilden/accept-invitation",
+        Input::Nothing(401, "UNAUTHORIZED"),
+    ),
+    (
+        &["GET", "PUT", "DELETE"],
+        "/api/v1/gilden/{id}",
+        Input::Nothing(401, "UNAUTHORIZED"),
+    ),
+    (
+        &["POST"],
+        "/api/v1/gilden/{id}/invite",
+        Input::Nothing(401, "UNAUTHORIZED"),
+    ),
+    (
+        &["DELETE"],
+        "/api/v1/gilden/{id}/members/{member_id}",
+        Input::Nothing(401, "UNAUTHORIZED"),
+    ),
+    (
+        &["PUT"],
+        "/api/v1/gilden/{id}/members/{member_id}/role",
+        Input::Nothing(401, "UNAUTHORIZED"),
+    ),
     (&["POST"], "/api/auth/sign-out", Input::IgnoredJson),
     (
         &["GET", "POST"],

@@ -22,6 +22,7 @@ mod enumeration;
 mod erasure;
 mod erasure_ledger;
 mod erasure_races;
+mod gilden;
 mod guard;
 #[expect(
     dead_code,

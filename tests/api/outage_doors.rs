@@ -130,7 +130,42 @@ fn account(request: RequestBuilder, _: &Person) -> RequestBuilder {
     request.json(&json!({"accountId": "x"}))
 }
 
-const ENTRIES: [Entry; 107] = [
+/// About a guild that there is none of, by an access token.
+fn guild(request: RequestBuilder, person: &Person) -> RequestBuilder {
+    let body = json!({
+        "name": "x", "slug": person.email, "email": person.email, "role": "member", "invitationId": "x",
+    });
+    request.bearer_auth(&person.jwt).json(&body)
+}
+
+const ENTRIES: [Entry; 116] = [
+    Entry("POST", "/api/v1/gilden", guild, Closed, 201),
+    Entry("GET", "/api/v1/gilden", guild, Closed, 200),
+    Entry(
+        "POST",
+        "/api/v1/gilden/accept-invitation",
+        guild,
+        Closed,
+        400,
+    ),
+    Entry("GET", "/api/v1/gilden/{id}", guild, Closed, 400),
+    Entry("PUT", "/api/v1/gilden/{id}", guild, Closed, 400),
+    Entry("DELETE", "/api/v1/gilden/{id}", guild, Closed, 400),
+    Entry("POST", "/api/v1/gilden/{id}/invite", guild, Closed, 400),
+    Entry(
+        "DELETE",
+        "/api/v1/gilden/{id}/members/{member_id}",
+        guild,
+        Closed,
+        400,
+    ),
+    Entry(
+        "PUT",
+        "/api/v1/gilden/{id}/members/{member_id}/role",
+        guild,
+        Closed,
+        400,
+    ),
     // It is off here.
     nothing(
         "GET",
@@ -544,7 +579,7 @@ impl Entry {
             .any(|guarded| path.starts_with(guarded))
         {
             json!({"statusCode": 503, "message": sentence, "code": "SERVICE_UNAVAILABLE"})
-        } else if path.starts_with("/api/v1/") {
+        } else if path.starts_with("/api/v1/") && !path.starts_with("/api/v1/gilden") {
             json!({
                 "error": sentence, "code": "SERVICE_UNAVAILABLE", "message": sentence,
                 "status": 503, "retryAfterSec": 1,

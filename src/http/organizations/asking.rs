@@ -2,6 +2,8 @@
 //! names is one that they have to belong to.
 
 use aggregates::organization::permissions::{self, Permissions};
+use std::sync::Arc;
+
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
@@ -18,13 +20,16 @@ use crate::http::web::{
     Call, Presented, Refusal, Session, as_json, with_session, without_session_cookies,
 };
 use crate::organizations::{self, Acting};
+use crate::sessions::Live;
 
 /// Somebody with a session, in a request.
 pub struct Asking<'a> {
     /// The request.
     pub call: &'a Call,
-    /// Their session.
-    pub session: Session,
+    /// Their session, as it stands.
+    pub live: Arc<Live>,
+    /// The session's token; none if an access token showed it.
+    token: Option<String>,
 }
 
 /// The organization that a request names: by id, by slug, or not at all.
@@ -78,13 +83,29 @@ impl<'a> Asking<'a> {
         refusal: impl FnOnce() -> Response,
     ) -> Result<Self, Refusal> {
         match call.session().await? {
-            Presented::Live(session) => Ok(Self { call, session }),
+            Presented::Live(Session { live, token }) => Ok(Self {
+                call,
+                live,
+                token: Some(token),
+            }),
             Presented::Nothing => Err(Refusal::answer(refusal())),
             Presented::Over => {
                 let response = without_session_cookies(refusal(), call);
                 Err(Refusal::answer(response))
             }
         }
+    }
+
+    /// By an access token.
+    ///
+    /// # Errors
+    /// If it shows nobody.
+    pub async fn by_access_token(call: &'a Call) -> Result<Self, Refusal> {
+        Ok(Self {
+            call,
+            live: call.required_bearer().await?,
+            token: None,
+        })
     }
 
     /// The service.
@@ -96,24 +117,24 @@ impl<'a> Asking<'a> {
     pub fn acting(&self) -> Acting<'_> {
         Acting {
             app: self.app(),
-            user: &self.session.live.user,
+            user: &self.live.user,
             caller: &self.call.caller,
         }
     }
 
     /// Id of the person.
     pub fn user_id(&self) -> &str {
-        &self.session.live.user.id
+        &self.live.user.id
     }
 
     /// The organization that the session is in.
     pub fn active(&self) -> Option<&str> {
-        self.session.live.session.active_organization_id.as_deref()
+        self.live.session.active_organization_id.as_deref()
     }
 
     /// The team that the session is in.
     pub fn active_team(&self) -> Option<&str> {
-        self.session.live.session.active_team_id.as_deref()
+        self.live.session.active_team_id.as_deref()
     }
 
     /// The organization that a body names, else the one that the session is in.
@@ -207,19 +228,32 @@ impl<'a> Asking<'a> {
 
     /// A good answer; the session lasts longer when it is time.
     pub async fn answer(&self, body: &impl Serialize) -> Response {
-        let response = Json(body).into_response();
-        self.call.prolonged(response, &self.session).await
+        self.answered(Json(body).into_response()).await
+    }
+
+    /// The same for one that is written already.
+    pub async fn answered(&self, response: Response) -> Response {
+        match self.session() {
+            Some(session) => self.call.prolonged(response, &session).await,
+            None => response,
+        }
+    }
+
+    fn session(&self) -> Option<Session> {
+        let live = self.live.clone();
+        let token = self.token.clone()?;
+        Some(Session { live, token })
     }
 
     /// A good answer with the session's cookie in it.
     pub async fn answer_with_cookie(&self, body: &impl Serialize) -> Response {
-        self.call.prolong(&self.session).await;
-        with_session(
-            Json(body).into_response(),
-            self.call,
-            &self.session.token,
-            self.session.live.session.remembered,
-        )
+        let response = Json(body).into_response();
+        let Some(session) = self.session() else {
+            return response;
+        };
+        self.call.prolong(&session).await;
+        let remembered = self.live.session.remembered;
+        with_session(response, self.call, &session.token, remembered)
     }
 
     /// Puts the session into an organization and one of its teams, or into none.
@@ -231,7 +265,7 @@ impl<'a> Asking<'a> {
         organization_id: Option<&str>,
         team_id: Option<&str>,
     ) -> Result<(), Refusal> {
-        let session = &self.session.live.session;
+        let session = &self.live.session;
         let acting = self.acting();
         Ok(acting.go_to(session, organization_id, team_id).await?)
     }

@@ -57,20 +57,33 @@ async fn invite(call: Call) -> Result<Response, Refusal> {
     fields.done()?;
     let asking = Asking::of(&call).await?;
     let id = asking.organization_id(named, &words::ORGANIZATION_NOT_FOUND)?;
-    let email = EmailAddress::parse(&email).map_err(|_| Problem::InvalidEmail)?;
-    let member = asking.member(&id, INVITING.not_a_member).await?;
+    let teams_on = asking.app().config.teams;
+    let team_ids = team_ids.filter(|_| teams_on).unwrap_or_default();
+    let roles = role.unwrap_or_default();
+    let sent = send(&asking, &id, &email, &roles, team_ids, resend).await?;
+    Ok(asking.answer(&shapes::invitation(&sent, teams_on)).await)
+}
+
+/// Invites an address.
+pub(super) async fn send(
+    asking: &Asking<'_>,
+    id: &str,
+    email: &str,
+    roles: &[String],
+    team_ids: Vec<String>,
+    resend: bool,
+) -> Result<InvitationRow, Refusal> {
+    let email = EmailAddress::parse(email).map_err(|_| Problem::InvalidEmail)?;
+    let member = asking.member(id, INVITING.not_a_member).await?;
     let may_invite = ("invitation", "create");
     asking
         .check(&member, may_invite, INVITING.not_allowed)
         .await?;
-    let role = joined(&role.unwrap_or_default());
-    let role = role.ok_or_else(|| told(&words::ROLE_NOT_FOUND))?;
-    let teams_on = asking.app().config.teams;
-    let team_ids = team_ids.filter(|_| teams_on).unwrap_or_default();
+    let role = joined(roles).ok_or_else(|| told(&words::ROLE_NOT_FOUND))?;
     if team_ids.iter().any(|id| id.contains(',')) {
         return Err(told(&words::INVALID_TEAM_ID));
     }
-    let row = organizations::find(&asking.app().pool, &id).await?;
+    let row = organizations::find(&asking.app().pool, id).await?;
     let row = row.ok_or_else(|| told(INVITING.not_a_member))?;
     let invitation = NewInvitation {
         email,
@@ -79,7 +92,7 @@ async fn invite(call: Call) -> Result<Response, Refusal> {
         resend,
     };
     let sent = asking.acting().invite(&row, invitation).await;
-    let sent = sent.map_err(|failure| match failure {
+    sent.map_err(|failure| match failure {
         // This route says it without a code.
         RunError::Refused(OrganizationError::RoleNotFound(name)) => {
             let uncoded = Stated {
@@ -95,8 +108,7 @@ async fn invite(call: Call) -> Result<Response, Refusal> {
             told(&words::YOU_ARE_NOT_ALLOWED_TO_INVITE_USER_WITH_THIS_ROLE)
         }
         failure => INVITING.refusal(failure),
-    })?;
-    Ok(asking.answer(&shapes::invitation(&sent, teams_on)).await)
+    })
 }
 
 /// The invitation with this id.
@@ -159,7 +171,7 @@ async fn addressed(
     if !row.stands(asking.app().clock.now()) {
         return Err(told(none));
     }
-    let user = &asking.session.live.user;
+    let user = &asking.live.user;
     if row.email != user.email {
         return Err(told(&words::YOU_ARE_NOT_THE_RECIPIENT_OF_THE_INVITATION));
     }
@@ -176,9 +188,19 @@ const ANSWERING: Words = Words {
 
 async fn accept(call: Call) -> Result<Response, Refusal> {
     let (asking, id) = named_invitation(&call).await?;
+    let (body, has_team) = come_in(&asking, &id).await?;
+    Ok(if has_team {
+        asking.answer_with_cookie(&body).await
+    } else {
+        asking.answer(&body).await
+    })
+}
+
+/// Accepts an invitation, and puts the session into the organization; what is answered, and whether that is a team, too.
+pub(super) async fn come_in(asking: &Asking<'_>, id: &str) -> Result<(Value, bool), Refusal> {
     let row = addressed(
-        &asking,
-        &id,
+        asking,
+        id,
         &words::INVITATION_NOT_FOUND,
         &words::EMAIL_VERIFICATION_REQUIRED_BEFORE_ACCEPTING_OR_REJECTING_INVITATION,
     )
@@ -201,11 +223,7 @@ async fn accept(call: Call) -> Result<Response, Refusal> {
         "invitation": shapes::invitation(&row, asking.app().config.teams),
         "member": shapes::member(&member),
     });
-    Ok(if has_team {
-        asking.answer_with_cookie(&body).await
-    } else {
-        asking.answer(&body).await
-    })
+    Ok((body, has_team))
 }
 
 async fn reject(call: Call) -> Result<Response, Refusal> {
@@ -285,7 +303,7 @@ async fn list_own(call: Call) -> Result<Response, Refusal> {
         return Err(told(&words::EMAIL_NOT_FOR_CLIENTS));
     }
     let asking = Asking::or(&call, nobody).await?;
-    let user = &asking.session.live.user;
+    let user = &asking.live.user;
     if !user.email_verified {
         return Err(told(&words::EMAIL_VERIFICATION_REQUIRED_FOR_INVITATION));
     }

@@ -122,7 +122,7 @@ async fn active_member(call: Call) -> Result<Response, Refusal> {
     let asking = Asking::of(&call).await?;
     let id = asking.organization_id(None, &words::NO_ACTIVE_ORGANIZATION)?;
     let member = asking.member(&id, &words::MEMBER_NOT_FOUND).await?;
-    let shown = shapes::member_and_user(member, &asking.session.live.user);
+    let shown = shapes::member_and_user(member, &asking.live.user);
     Ok(asking.answer(&shown).await)
 }
 
@@ -162,21 +162,32 @@ async fn update_role(call: Call) -> Result<Response, Refusal> {
         return Err(Refusal::answer(as_json(nothing)));
     };
     let id = asking.organization_id(named, &words::NO_ACTIVE_ORGANIZATION)?;
+    let member = give_role(&asking, &id, &member_id, role).await?;
+    Ok(asking.answer(&member).await)
+}
+
+/// Gives a member other roles, joined by commas; their membership then.
+pub(super) async fn give_role(
+    asking: &Asking<'_>,
+    id: &str,
+    member_id: &str,
+    role: String,
+) -> Result<Value, Refusal> {
     let command = OrganizationCommand::ChangeMemberRole {
         actor: asking.acting().actor(),
-        member_id: member_id.clone(),
+        member_id: member_id.to_owned(),
         role,
         at: asking.app().clock.now(),
     };
-    let changed = asking.acting().run(&id, command).await;
+    let changed = asking.acting().run(id, command).await;
     changed.map_err(|failure| match failure {
         RunError::Refused(OrganizationError::LastOwner) => {
             told(&words::YOU_CANNOT_LEAVE_THE_ORGANIZATION_WITHOUT_AN_OWNER)
         }
         failure => UPDATING.refusal(failure),
     })?;
-    let person = find(&asking, &id, |person| person.member.id == member_id).await?;
-    Ok(asking.answer(&shapes::member(&person.member)).await)
+    let person = find(asking, id, |person| person.member.id == member_id).await?;
+    Ok(shapes::member(&person.member))
 }
 
 /// The first member of whom something is true.
@@ -200,11 +211,9 @@ async fn remove(call: Call) -> Result<Response, Refusal> {
     fields.done()?;
     let asking = Asking::of(&call).await?;
     let id = asking.organization_id(named, &words::NO_ACTIVE_ORGANIZATION)?;
-    // Only members hear who else is one.
-    asking.member(&id, &words::MEMBER_NOT_FOUND).await?;
     let by_address = whom.contains('@');
     let address = whom.to_lowercase();
-    let person = find(&asking, &id, |person| {
+    let person = take_out(&asking, &id, |person| {
         if by_address {
             person.email == address
         } else {
@@ -212,6 +221,23 @@ async fn remove(call: Call) -> Result<Response, Refusal> {
         }
     })
     .await?;
+    let member = if by_address {
+        shapes::person(&person)
+    } else {
+        shapes::member(&person.member)
+    };
+    Ok(asking.answer(&json!({"member": member})).await)
+}
+
+/// Ends the membership of the first member of whom something is true.
+pub(super) async fn take_out(
+    asking: &Asking<'_>,
+    id: &str,
+    is_meant: impl FnMut(&Person) -> bool,
+) -> Result<Person, Refusal> {
+    // Only members hear who else is one.
+    asking.member(id, &words::MEMBER_NOT_FOUND).await?;
+    let person = find(asking, id, is_meant).await?;
     let command = OrganizationCommand::RemoveMember {
         actor: asking.acting().actor(),
         member_id: person.member.id.clone(),
@@ -221,17 +247,12 @@ async fn remove(call: Call) -> Result<Response, Refusal> {
         not_a_member: &words::MEMBER_NOT_FOUND,
         not_allowed: &words::YOU_ARE_NOT_ALLOWED_TO_DELETE_THIS_MEMBER,
     };
-    let removed = asking.acting().run(&id, command).await;
+    let removed = asking.acting().run(id, command).await;
     removed.map_err(|failure| words.refusal(failure))?;
-    if person.member.user_id == asking.user_id() && asking.active() == Some(&id) {
+    if person.member.user_id == asking.user_id() && asking.active() == Some(id) {
         asking.go_to(None, None).await?;
     }
-    let member = if by_address {
-        shapes::person(&person)
-    } else {
-        shapes::member(&person.member)
-    };
-    Ok(asking.answer(&json!({"member": member})).await)
+    Ok(person)
 }
 
 async fn leave(call: Call) -> Result<Response, Refusal> {
@@ -253,7 +274,7 @@ async fn leave(call: Call) -> Result<Response, Refusal> {
     if asking.active() == Some(&id) {
         asking.go_to(None, None).await?;
     }
-    let shown = shapes::member_and_user(member, &asking.session.live.user);
+    let shown = shapes::member_and_user(member, &asking.live.user);
     Ok(asking.answer(&shown).await)
 }
 

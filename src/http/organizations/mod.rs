@@ -10,6 +10,7 @@
 //! | GET | `/get-organization`, `/get-full-organization` | one of them, alone or with all that belongs to it |
 
 mod asking;
+pub mod gilden;
 mod invitations;
 mod members;
 mod roles;
@@ -22,7 +23,7 @@ use axum::http::{Method, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use projections::members::Person;
-use projections::organizations as read;
+use projections::organizations::{self as read, OrganizationRow};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -153,7 +154,18 @@ async fn create(call: Call) -> Result<Response, Refusal> {
         logo,
         metadata,
     };
-    let made = asking.acting().create(shown).await;
+    let text = make(&asking, shown, keep == Some(true), false).await?;
+    Ok(asking.answered(json_text(text)).await)
+}
+
+/// Makes an organization, and puts the session into it unless it is to stay where it is; it as JSON text.
+async fn make(
+    asking: &Asking<'_>,
+    shown: Shown,
+    stays: bool,
+    is_guild: bool,
+) -> Result<String, Refusal> {
+    let made = asking.acting().create(shown, is_guild).await;
     let made = made.map_err(|failure| match failure {
         RunError::Store(StoreError::ClaimTaken(_)) => told(&words::ORGANIZATION_ALREADY_EXISTS),
         failure => Words {
@@ -162,14 +174,17 @@ async fn create(call: Call) -> Result<Response, Refusal> {
         }
         .refusal(failure),
     })?;
-    if keep != Some(true) {
+    if !stays {
         let id = made.organization.id.as_str();
         asking.go_to(Some(id), made.team_id.as_deref()).await?;
     }
     let members = json!([shapes::member(&made.owner)]);
-    let text = shapes::changed_organization(&made.organization, Some(members), false);
-    let response = json_text(text);
-    Ok(call.prolonged(response, &asking.session).await)
+    let organization = &made.organization;
+    Ok(shapes::changed_organization(
+        organization,
+        Some(members),
+        false,
+    ))
 }
 
 async fn check_slug(call: Call) -> Result<Response, Refusal> {
@@ -186,21 +201,33 @@ async fn check_slug(call: Call) -> Result<Response, Refusal> {
 async fn update(call: Call) -> Result<Response, Refusal> {
     let mut fields = call.fields(BodyTypes::Json, false)?;
     let mut data = fields.part("data", "body.data");
-    let filled = |data: &mut Fields, name| data.has(name).then(|| data.filled_text(name));
-    let update = Update {
-        name: filled(&mut data, "name"),
-        slug: filled(&mut data, "slug"),
-        logo: data.removable_text("logo"),
-        metadata: metadata(&call, &mut data, true).map(Some),
-    };
-    for kept in ["name", "slug", "logo"] {
-        data.check_kept(kept);
-    }
+    let update = read_update(&call, &mut data, true);
     let named = fields.optional_short_text("organizationId");
     fields.done()?;
     data.done()?;
     let asking = Asking::or(&call, Problem::Stated(&words::NOBODY_UPDATES, None)).await?;
     let id = asking.organization_id(named, &words::ORGANIZATION_NOT_FOUND)?;
+    let text = change(&asking, &id, update).await?;
+    Ok(asking.answered(json_text(text)).await)
+}
+
+/// The changes that a body, or its `data`, asks for.
+fn read_update(call: &Call, fields: &mut Fields, in_data: bool) -> Update {
+    let filled = |fields: &mut Fields, name| fields.has(name).then(|| fields.filled_text(name));
+    let update = Update {
+        name: filled(fields, "name"),
+        slug: filled(fields, "slug"),
+        logo: fields.removable_text("logo"),
+        metadata: metadata(call, fields, in_data).map(Some),
+    };
+    for kept in ["name", "slug", "logo"] {
+        fields.check_kept(kept);
+    }
+    update
+}
+
+/// Changes an organization; it as JSON text.
+async fn change(asking: &Asking<'_>, id: &str, update: Update) -> Result<String, Refusal> {
     let Update {
         name: None,
         slug: None,
@@ -213,12 +240,11 @@ async fn update(call: Call) -> Result<Response, Refusal> {
             update,
             at: asking.app().clock.now(),
         };
-        let updated = asking.acting().run(&id, command).await;
+        let updated = asking.acting().run(id, command).await;
         updated.map_err(|failure| UPDATING.refusal(failure))?;
-        let row = read::find(&asking.app().pool, &id).await?;
+        let row = read::find(&asking.app().pool, id).await?;
         let row = row.ok_or_else(|| told(&words::ORGANIZATION_NOT_FOUND))?;
-        let response = json_text(shapes::changed_organization(&row, None, true));
-        return Ok(call.prolonged(response, &asking.session).await);
+        return Ok(shapes::changed_organization(&row, None, true));
     };
     Err(Problem::NothingToUpdate.into())
 }
@@ -233,25 +259,35 @@ async fn delete(call: Call) -> Result<Response, Refusal> {
     let id = fields.short_text("organizationId");
     fields.done()?;
     let asking = Asking::or_nothing(&call).await?;
+    let row = close(&asking, &id).await?;
+    Ok(asking.answer(&shapes::organization(&row)).await)
+}
+
+/// Closes an organization; it as it was.
+async fn close(asking: &Asking<'_>, id: &str) -> Result<OrganizationRow, Refusal> {
     let words = Words {
         not_a_member: &words::USER_IS_NOT_A_MEMBER_OF_THE_ORGANIZATION,
         not_allowed: &words::YOU_ARE_NOT_ALLOWED_TO_DELETE_THIS_ORGANIZATION,
     };
-    let row = read::find(&asking.app().pool, &id).await?;
+    let row = read::find(&asking.app().pool, id).await?;
     let row = row.ok_or_else(|| told(words.not_a_member))?;
-    let deleted = asking.acting().delete(&id).await;
+    let deleted = asking.acting().delete(id).await;
     deleted.map_err(|failure| words.refusal(failure))?;
-    if asking.active() == Some(&id) {
+    if asking.active() == Some(id) {
         asking.go_to(None, None).await?;
     }
-    Ok(asking.answer(&shapes::organization(&row)).await)
+    Ok(row)
 }
 
 async fn list(call: Call) -> Result<Response, Refusal> {
     let asking = Asking::of(&call).await?;
+    Ok(asking.answer(&own(&asking).await?).await)
+}
+
+/// The organizations of whoever asks.
+async fn own(asking: &Asking<'_>) -> Result<Vec<Value>, Refusal> {
     let rows = read::of_user(&asking.app().pool, asking.user_id()).await?;
-    let shown: Vec<Value> = rows.iter().map(shapes::organization).collect();
-    Ok(asking.answer(&shown).await)
+    Ok(rows.iter().map(shapes::organization).collect())
 }
 
 async fn set_active(call: Call) -> Result<Response, Refusal> {
@@ -320,14 +356,20 @@ async fn full(call: Call) -> Result<Response, Refusal> {
     let Some(id) = asking.named_id(named).await? else {
         return Ok(asking.answer(&Value::Null).await);
     };
-    let (row, member) = asking.entered(&id).await?;
+    let shown = everything(&asking, &id, limit).await?;
+    Ok(asking.answer(&shown).await)
+}
+
+/// An organization with all that belongs to it, as far as whoever asks may see it.
+async fn everything(asking: &Asking<'_>, id: &str, limit: Option<usize>) -> Result<Value, Refusal> {
+    let (row, member) = asking.entered(id).await?;
     let (pool, teams_on) = (&asking.app().pool, asking.app().config.teams);
     let (people, invited, teams) = tokio::try_join!(
-        projections::members::people(pool, &id),
-        projections::invitations::of_organization(pool, &id),
+        projections::members::people(pool, id),
+        projections::invitations::of_organization(pool, id),
         async {
             if teams_on {
-                projections::teams::of_organization(pool, &id).await
+                projections::teams::of_organization(pool, id).await
             } else {
                 Ok(vec![])
             }
@@ -354,7 +396,7 @@ async fn full(call: Call) -> Result<Response, Refusal> {
         });
         shown["teams"] = counted.collect();
     }
-    Ok(asking.answer(&shown).await)
+    Ok(shown)
 }
 
 #[cfg(test)]
