@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::crypto::password::Password;
 use crate::guard;
 use crate::http::limits;
-use crate::store::{Actor, Context};
+use crate::store::{Actor, Context, RunError, StoreError};
 
 /// Passwords have 8 to 128 UTF-16 units, as at the API.
 const PASSWORD_UNITS: RangeInclusive<usize> = 8..=128;
@@ -48,6 +48,9 @@ pub enum Command {
         /// The new role: user, admin or service
         #[arg(value_parser = role)]
         role: Roles,
+        /// Also if nobody would be an admin any more
+        #[arg(long)]
+        force: bool,
     },
     /// Give an account another tier
     SetTier {
@@ -136,11 +139,10 @@ async fn carry_out(command: Command, app: &App) -> anyhow::Result<()> {
             verify_email(app, &user).await?;
             said(&user, "has a proven address")
         }
-        Command::SetRole { who, role } => {
+        Command::SetRole { who, role, force } => {
             let user = find(app, &who).await?;
-            let at = app.clock.now();
             let text = role.as_str().to_owned();
-            change(app, &user, UserCommand::ChangeRole { role, at }).await?;
+            change_role(app, &user, role, force).await?;
             said(&user, &format!("has the role {text}"))
         }
         Command::SetTier { who, tier } => {
@@ -218,6 +220,25 @@ async fn verify_email(app: &App, user: &UserRow) -> anyhow::Result<()> {
     let email = EmailAddress::parse(&user.email)?;
     let at = app.clock.now();
     change(app, user, UserCommand::VerifyEmail { email, at }).await
+}
+
+/// S-65: somebody has to be an admin, unless whoever runs the service wants it otherwise.
+async fn change_role(app: &App, user: &UserRow, role: Roles, force: bool) -> anyhow::Result<()> {
+    let mut context = Context::of(Actor::Operator);
+    if !force && !role.contains(Roles::admin().as_str()) {
+        context = context.unless_last_admin(&user.id);
+    }
+    let at = app.clock.now();
+    let command = UserCommand::ChangeRole { role, at };
+    match app.store.run::<User>(&user.id, command, context).await {
+        Err(RunError::Store(StoreError::LastAdmin)) => {
+            bail!("nobody else is an admin; --force takes the role away all the same")
+        }
+        changed => {
+            changed?;
+            Ok(())
+        }
+    }
 }
 
 async fn change(app: &App, user: &UserRow, command: UserCommand) -> anyhow::Result<()> {

@@ -164,6 +164,35 @@ async fn role_tier_and_proof_are_changed_once() {
     );
 }
 
+/// S-65: nobody loses the last admin by a slip of the pen; whoever means it says so.
+#[tokio::test]
+async fn the_last_admin_stays_one_unless_it_is_forced_s65() {
+    let place = Place::new().await;
+    let (id, other) = (place.person("lovelace").await, place.person("hopper").await);
+    let set = |who: &str, role: &str| ["user", "set-role", who, role].map(str::to_owned);
+    let run = async |arguments: &[String]| {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        place.cli.run(&arguments).await
+    };
+    run(&set(&id, "admin")).await.well();
+    let before = place.everything().await;
+    for role in ["user", "service"] {
+        let complaint = run(&set(&id, role)).await.refused(1);
+        let wanted = "error: nobody else is an admin; --force takes the role away all the same\n";
+        assert_eq!(complaint, wanted, "{role}");
+    }
+    // Neither what is so already nor another one's role is in the way.
+    run(&set(&id, "admin")).await.well();
+    run(&set(&other, "user")).await.well();
+    assert_eq!(place.everything().await, before);
+    run(&set(&other, "admin")).await.well();
+    run(&set(&id, "user")).await.well();
+    let forced = [&set(&other, "user")[..], &["--force".to_owned()]].concat();
+    run(&forced).await.well();
+    let admins = place.text("select count(*)::text from read.users where role = 'admin'");
+    assert_eq!(admins.await, "0");
+}
+
 #[tokio::test]
 async fn wrong_words_and_unknown_people_change_nothing() {
     let place = Place::new().await;
