@@ -15,19 +15,19 @@ use crate::harness::TestApp;
 const DOOR: &str = "/api/v1/api-keys";
 const VALIDATE: &str = "/api/v1/api-keys/validate";
 
-async fn ask(app: &TestApp, jwt: &str, method: &str, path: &str, body: &Value) -> Answer {
+pub async fn ask(app: &TestApp, jwt: &str, method: &str, path: &str, body: &Value) -> Answer {
     let request = app.request(method, &format!("{DOOR}{path}"));
     answer(request.bearer_auth(jwt).json(body)).await
 }
 
 /// Makes a key; the answer that shows it.
-async fn create(app: &TestApp, jwt: &str, body: &Value) -> Value {
+pub async fn create(app: &TestApp, jwt: &str, body: &Value) -> Value {
     let created = ask(app, jwt, "POST", "", body).await;
     assert_eq!(created.status, 201, "{}", created.text);
     created.json()
 }
 
-async fn validate(app: &TestApp, key: &str) -> Value {
+pub async fn validate(app: &TestApp, key: &str) -> Value {
     let answer = app.post(VALIDATE, &json!({"apiKey": key})).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     answer.json()

@@ -15,7 +15,7 @@ use crate::two_factor::{Careful, cookie_of};
 const PATH: &str = "/api/auth/magic-link/verify";
 
 /// Asks for a link; gives its URL.
-async fn link(app: &TestApp, email: &str, body: Value) -> String {
+pub async fn link(app: &TestApp, email: &str, body: Value) -> String {
     let before = app.mails_of("magic_link", email).await;
     let mut request = json!({"email": email});
     request
@@ -35,7 +35,7 @@ async fn link(app: &TestApp, email: &str, body: Value) -> String {
     mail.unwrap().url.clone().unwrap()
 }
 
-async fn follow(app: &TestApp, url: &str) -> Answer {
+pub async fn follow(app: &TestApp, url: &str) -> Answer {
     app.get(&format!("{PATH}?token={}", link_token(url))).await
 }
 

@@ -1,212 +1,223 @@
-//! Every kind of token at every door that takes one (S-28): what it was made for works, everything else is refused in
+//! Every kind of token at every place that takes one (S-28): what it was made for works, everything else is refused in
 //! the door's own words, changes nothing, and leaves the token as good as it was.
+//!
+//! A new kind is a line in `kinds`, a new place a line in `consumers`.
 
 #![cfg(test)]
 
-use std::collections::BTreeMap;
+mod consumers;
+mod kinds;
 
-use mana_auth::http::doors::Checks;
-use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::client::{ORIGIN, answer};
-use crate::doors::{RECIPES, Recipe};
+use mana_auth::crypto::tokens::TokenKind;
+use mana_auth::http::doors::{Checks, areas};
+
+use crate::client::{Answer, Session, UNVERIFIED, answer};
 use crate::harness::TestApp;
-use crate::mailed::{KINDS, Kind, Mailed, SETTINGS};
+use crate::stage::Stage;
+use consumers::{CONSUMERS, Consumer};
+use kinds::{Held, KINDS};
 
-/// Doors that take a token beside those that are behind a budget of tries, and what they say to one that is not good.
-const OTHERS: [Recipe; 8] = [
-    Recipe {
-        method: "POST",
-        path: "/api/auth/delete-user",
-        checks: Checks::MailedToken,
-        send: |app, _, session, token| {
-            let request = app.request("POST", "/api/auth/delete-user");
-            let request = request.header("cookie", &session.cookie);
-            let body = json!({"token": token});
-            request.header("origin", ORIGIN).json(&body)
-        },
-        wrong: (404, "INVALID_TOKEN"),
-    },
-    Recipe {
-        method: "GET",
-        path: "/api/auth/verify-email",
-        checks: Checks::Nothing,
-        send: |app, _, _, token| {
-            let request = app.request("GET", "/api/auth/verify-email");
-            request.query(&[("token", token)])
-        },
-        wrong: (401, "INVALID_TOKEN"),
-    },
-    Recipe {
-        method: "GET",
-        path: "get-session by cookie",
-        checks: Checks::Nothing,
-        send: |app, _, _, token| {
-            let cookie = format!("mana.session_token={token}");
-            let request = app.request("GET", "/api/auth/get-session");
-            request.header("cookie", cookie)
-        },
-        wrong: (200, "null"),
-    },
-    Recipe {
-        method: "GET",
-        path: "get-session by bearer",
-        checks: Checks::Nothing,
-        send: |app, _, _, token| {
-            app.request("GET", "/api/auth/get-session")
-                .bearer_auth(token)
-        },
-        wrong: (200, "null"),
-    },
-    Recipe {
-        method: "GET",
-        path: "/api/v1/auth/sessions",
-        checks: Checks::Nothing,
-        send: |app, _, _, token| {
-            let request = app.request("GET", "/api/v1/auth/sessions");
-            request.bearer_auth(token)
-        },
-        wrong: (401, "UNAUTHORIZED"),
-    },
-    Recipe {
-        method: "POST",
-        path: "/api/v1/auth/refresh",
-        checks: Checks::Nothing,
-        send: |app, _, _, token| {
-            let request = app.request("POST", "/api/v1/auth/refresh");
-            request.json(&json!({"refreshToken": token}))
-        },
-        wrong: (401, "TOKEN_INVALID"),
-    },
-    Recipe {
-        method: "POST",
-        path: "/api/v1/auth/validate",
-        checks: Checks::Nothing,
-        send: |app, _, _, token| {
-            let request = app.request("POST", "/api/v1/auth/validate");
-            request.json(&json!({"token": token}))
-        },
-        wrong: (401, "\"valid\":false"),
-    },
-    Recipe {
-        method: "POST",
-        path: "/api/v1/auth/logout",
-        checks: Checks::Nothing,
-        send: |app, _, _, token| {
-            let request = app.request("POST", "/api/v1/auth/logout");
-            request.json(&json!({"refreshToken": token}))
-        },
-        // Whoever wants out is told that they are, whatever they show.
-        wrong: (200, "success"),
-    },
+/// Accounts are deleted by a mailed link, and a device may have several sessions.
+const SETTINGS: [(&str, &str); 4] = [
+    UNVERIFIED,
+    ("MANA_AUTH_DELETE_USER_CONFIRM", "true"),
+    ("MANA_AUTH_MULTI_SESSION", "true"),
+    ("MANA_AUTH_ADMIN_EMAILS", "root@example.com"),
 ];
 
-/// Doors that take a token of a kind.
-fn doors_of(kind: Kind) -> &'static [&'static str] {
-    match kind {
-        Kind::Verification | Kind::Consent | Kind::NewEmail => &["/api/auth/verify-email"],
-        Kind::Reset => &[
-            "/api/auth/reset-password",
-            "/api/auth/reset-password/{token}",
-            "/api/v1/auth/reset-password",
-        ],
-        Kind::Deletion => &["/api/auth/delete-user", "/api/auth/delete-user/callback"],
-        Kind::WayBack => &["/api/v1/auth/revert-email"],
-        Kind::EndSessions => &["/api/v1/auth/end-sessions"],
+/// A service, a provider that people sign in by, and an admin.
+pub struct World {
+    stage: Stage,
+    root: Session,
+}
+
+impl World {
+    async fn new() -> World {
+        let stage = Stage::set(&SETTINGS).await;
+        let root = stage.app.signed_in("root").await;
+        World { stage, root }
+    }
+
+    fn app(&self) -> &TestApp {
+        &self.stage.app
+    }
+
+    /// What a cookie of ours holds.
+    fn value_of(&self, cookie: &str) -> String {
+        let (_, signed) = cookie.split_once('=').unwrap();
+        self.app().app.cookies.verify(signed).unwrap()
+    }
+
+    /// Everything but the books of the doors: that somebody tried is what they are for.
+    async fn state(&self) -> BTreeMap<String, String> {
+        self.app().effects_done().await;
+        let mut state = self.app().state().await;
+        let books = ["public.attempts", "public.door_events"];
+        state.retain(|table, _| !books.contains(&table.as_str()));
+        state
     }
 }
 
-const DOORS_OF_SESSION_TOKENS: [&str; 4] = [
-    "get-session by bearer",
-    "/api/v1/auth/sessions",
-    "/api/v1/auth/refresh",
-    "/api/v1/auth/logout",
-];
-const DOORS_OF_ACCESS_TOKENS: [&str; 2] = ["/api/v1/auth/sessions", "/api/v1/auth/validate"];
+impl Consumer {
+    async fn shown(&self, world: &World, held: &Held) -> Answer {
+        answer((self.send)(world, held).header("accept-language", "en")).await
+    }
 
-fn doors() -> impl Iterator<Item = &'static Recipe> {
-    let mailed = RECIPES.iter();
-    let mailed = mailed.filter(|recipe| recipe.checks == Checks::MailedToken);
-    mailed.chain(&OTHERS)
-}
+    /// What follows from a token of a kind, if the kind is good here.
+    fn event(&self, kind: &str) -> Option<&'static str> {
+        let mut takes = self.takes.iter();
+        takes
+            .find(|(taken, _)| *taken == kind)
+            .map(|(_, event)| *event)
+    }
 
-/// Everything but the books of the doors: that somebody tried is what they are for.
-async fn state(app: &TestApp) -> BTreeMap<String, String> {
-    app.effects_done().await;
-    let mut state = app.state().await;
-    state.retain(|table, _| !["public.attempts", "public.door_events"].contains(&table.as_str()));
-    state
-}
+    fn is_refusal(&self, answer: &Answer) -> bool {
+        let said = format!("{} {}", answer.text, answer.header("location"));
+        let says = |text: &str| match text {
+            // Fields of a session are null as well.
+            "null" => answer.text == text,
+            _ => said.contains(text),
+        };
+        let mut refused = self.refused.iter();
+        refused.any(|(status, text)| answer.status == *status && says(text))
+    }
 
-/// Sends a token to all doors but its own, by the session of the person it is about.
-async fn refused_elsewhere(app: &TestApp, mailed: &Mailed, token: &str, own: &[&str]) {
-    let before = state(app).await;
-    for recipe in doors().filter(|recipe| !own.contains(&recipe.path)) {
-        let refused = recipe
-            .attempt(app, "nobody", &mailed.session, token, "")
-            .await;
-        recipe.assert_wrong(&refused);
-        assert_eq!(refused.session_cookie(), "", "{}", recipe.path);
-        assert_eq!(
-            state(app).await,
-            before,
-            "{} {}",
-            recipe.method,
-            recipe.path
+    async fn refuses(&self, world: &World, held: &Held, kind: &str) {
+        let refused = self.shown(world, held).await;
+        let (name, told) = (self.name, format!("{} {}", refused.status, refused.text));
+        assert!(self.is_refusal(&refused), "{kind} at {name}: {told}");
+        assert_eq!(refused.session_cookie(), "", "{kind} at {name}");
+    }
+
+    async fn takes(&self, world: &World, held: &Held, kind: &str, event: &str) {
+        let app = world.app();
+        let these = match event {
+            "" => "events".to_owned(),
+            event => format!("events where event_type = '{event}'"),
+        };
+        let before = app.count(&these).await;
+        let taken = self.shown(world, held).await;
+        let told = format!(
+            "{} {} {}",
+            taken.status,
+            taken.text,
+            taken.header("location")
         );
+        let what = format!("{kind} at {}: {told}", self.name);
+        assert!(
+            [200, 302].contains(&taken.status) && !told.contains("error="),
+            "{what}"
+        );
+        let done = app.count(&these).await - before;
+        // Where nothing follows, the answer says that it was good.
+        assert_eq!(done, i64::from(!event.is_empty()), "{what}");
+        assert!(done == 1 || !self.is_refusal(&taken), "{what}");
+    }
+}
+
+/// Sends a token of a kind to every place, and then uses it; for each place where it is good somebody has a new one.
+async fn at_every_place(world: &World, (kind, hold): &kinds::Kind) {
+    let name =
+        |number: usize| format!("{}-{number}", kind.to_lowercase().replace([' ', '\''], "-"));
+    let held = hold(world, &name(0)).await;
+    let others = || CONSUMERS.iter().filter(|place| place.event(kind).is_none());
+    let before = world.state().await;
+    for place in others().filter(|place| !place.writes) {
+        let events = world.app().count("events").await;
+        place.refuses(world, &held, kind).await;
+        let now = world.app().count("events").await;
+        assert_eq!(now, events, "{kind} at {}", place.name);
+    }
+    assert_eq!(world.state().await, before, "{kind}");
+    for place in others().filter(|place| place.writes) {
+        place.refuses(world, &held, kind).await;
+    }
+    let mut held = Some(held);
+    for (number, place) in CONSUMERS.iter().enumerate() {
+        if let Some(event) = place.event(kind) {
+            let held = match held.take() {
+                Some(held) => held,
+                None => hold(world, &name(number + 1)).await,
+            };
+            place.takes(world, &held, kind, event).await;
+        }
     }
 }
 
 #[tokio::test]
-async fn a_mailed_token_is_taken_at_its_own_doors_only_s28() {
-    let app = TestApp::start(&SETTINGS).await;
+async fn no_token_is_taken_for_one_of_another_kind_s28() {
+    let world = World::new().await;
     for kind in KINDS {
-        let own = doors_of(kind);
-        for (number, path) in own.iter().enumerate() {
-            let name = format!("{kind:?}{number}").to_lowercase();
-            let mailed = kind.mail(&app, &name).await;
-            refused_elsewhere(&app, &mailed, &mailed.token, own).await;
-            let before = mailed.done(&app).await;
-            let recipe = doors().find(|recipe| recipe.path == *path).unwrap();
-            let taken = recipe
-                .attempt(&app, &name, &mailed.session, &mailed.token, "")
-                .await;
-            assert!(
-                [200, 302].contains(&taken.status) && !taken.header("location").contains("error"),
-                "{kind:?} at {path}: {} {}",
-                taken.status,
-                taken.text
-            );
-            // A consent and the link to the page for a new password lead on, and change nothing yet.
-            let leads_on = kind == Kind::Consent || path.ends_with("{token}");
-            let done = mailed.done(&app).await - before;
-            assert_eq!(done, i64::from(!leads_on), "{kind:?} at {path}");
+        at_every_place(&world, kind).await;
+    }
+}
+
+/// The rows name no kind that there is none of, and all but a few kinds are good somewhere.
+#[test]
+fn every_kind_is_a_column_and_every_door_that_checks_one_a_row_s28() {
+    let columns: BTreeSet<&str> = KINDS.iter().map(|(name, _)| *name).collect();
+    let taken: BTreeSet<&str> = CONSUMERS
+        .iter()
+        .flat_map(|place| place.takes.iter().map(|(kind, _)| *kind))
+        .collect();
+    let nowhere: Vec<_> = columns.difference(&taken).collect();
+    // These are no secrets, or prove nothing by themselves.
+    let wanted = [
+        "challenge of a passkey",
+        "id of a signing key",
+        "id of an API key",
+    ];
+    assert_eq!(nowhere, wanted.iter().collect::<Vec<_>>());
+    assert!(taken.is_subset(&columns));
+    for kind in STORED {
+        assert!(columns.contains(column(kind)), "{kind:?}");
+    }
+
+    for (prefix, doors) in areas() {
+        let checking = doors
+            .iter()
+            .filter(|door| !matches!(door.checks, Checks::Nothing | Checks::Password));
+        for door in checking {
+            let name = format!("{} {prefix}{}", door.method, door.path);
+            assert!(CONSUMERS.iter().any(|place| place.name == name), "{name}");
         }
     }
 }
 
-#[tokio::test]
-async fn a_token_of_a_session_is_taken_at_no_door_for_mailed_ones_s28() {
-    let app = TestApp::start(&SETTINGS).await;
-    let mailed = Kind::Verification.mail(&app, "ada").await;
-    let token = mailed.session.token.clone();
-    refused_elsewhere(&app, &mailed, &token, &DOORS_OF_SESSION_TOKENS).await;
-    let jwt = app.jwt(&mailed.session.cookie).await;
-    refused_elsewhere(&app, &mailed, &jwt, &DOORS_OF_ACCESS_TOKENS).await;
-    for (doors_of_kind, token) in [
-        (&DOORS_OF_ACCESS_TOKENS[..], &jwt),
-        (&DOORS_OF_SESSION_TOKENS[..], &token),
-    ] {
-        for recipe in doors().filter(|recipe| doors_of_kind.contains(&recipe.path)) {
-            let request = (recipe.send)(&app, "ada", &mailed.session, token);
-            let taken = answer(request).await;
-            assert!(
-                taken.status == 200 && taken.text != "null",
-                "{}: {}",
-                recipe.path,
-                taken.text
-            );
-        }
+/// Every kind that is stored.
+const STORED: [TokenKind; 13] = [
+    TokenKind::Session,
+    TokenKind::PasswordReset,
+    TokenKind::MagicLink,
+    TokenKind::Challenge,
+    TokenKind::MailedCode,
+    TokenKind::TrustedDevice,
+    TokenKind::PasskeyRegistration,
+    TokenKind::PasskeySignIn,
+    TokenKind::ApiKey,
+    TokenKind::DeleteAccount,
+    TokenKind::RevertEmail,
+    TokenKind::EndSessions,
+    TokenKind::SocialState,
+];
+
+/// The column of a stored kind: whoever adds one has to say which it is.
+fn column(kind: TokenKind) -> &'static str {
+    match kind {
+        TokenKind::Session => "session token",
+        TokenKind::PasswordReset => "reset",
+        TokenKind::MagicLink => "magic link",
+        TokenKind::Challenge => "challenge",
+        TokenKind::MailedCode => "mailed code",
+        TokenKind::TrustedDevice => "trusted device",
+        TokenKind::PasskeyRegistration => "new passkey",
+        TokenKind::PasskeySignIn => "passkey sign-in",
+        TokenKind::ApiKey => "API key",
+        TokenKind::DeleteAccount => "deletion",
+        TokenKind::RevertEmail => "old address",
+        TokenKind::EndSessions => "end of sessions",
+        TokenKind::SocialState => "state",
     }
-    assert!(!app.is_live(&mailed.session.cookie).await, "signed out");
 }

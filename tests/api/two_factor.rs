@@ -4,7 +4,6 @@
 
 use chrono::TimeDelta;
 use futures_util::future::join_all;
-use mana_auth::accounts;
 use serde_json::{Value, json};
 use totp_rs::{Algorithm, Builder, Secret, Totp};
 
@@ -23,10 +22,13 @@ impl Careful {
     /// Signs up, sets the app up, and waits until the code that proved it is over.
     pub async fn start(app: &TestApp, name: &str) -> Careful {
         let session = app.signed_in(name).await;
-        let email = aggregates::EmailAddress::parse(&format!("{name}@example.com")).unwrap();
-        let user = accounts::find_by_email(&app.app, &email).await.unwrap();
-        let user_id = user.unwrap().id;
-        let body = json!({"password": PASSWORD});
+        Careful::of(app, session, PASSWORD).await
+    }
+
+    /// The same with somebody who is signed in.
+    pub async fn of(app: &TestApp, session: Session, password: &str) -> Careful {
+        let user_id = session.user_id.clone();
+        let body = json!({"password": password});
         let enabled = app
             .post_as("/api/auth/two-factor/enable", &session.cookie, &body)
             .await;
@@ -113,12 +115,12 @@ pub fn cookie_of(answer: &Answer, key: &str) -> Option<String> {
     (!pair.ends_with('=')).then_some(pair)
 }
 
-async fn show(app: &TestApp, what: &str, cookie: &str, body: &Value) -> Answer {
+pub async fn show(app: &TestApp, what: &str, cookie: &str, body: &Value) -> Answer {
     app.post_as(&format!("/api/auth/two-factor/{what}"), cookie, body)
         .await
 }
 
-async fn show_code(app: &TestApp, what: &str, cookie: &str, code: &str) -> Answer {
+pub async fn show_code(app: &TestApp, what: &str, cookie: &str, code: &str) -> Answer {
     show(app, what, cookie, &json!({"code": code})).await
 }
 
@@ -340,7 +342,7 @@ async fn a_challenge_is_good_for_ten_minutes_and_under_one_password_s07() {
 }
 
 /// Signs in on a device that may be trusted.
-async fn sign_in_on(app: &TestApp, device: &str, name: &str, password: &str) -> Answer {
+pub async fn sign_in_on(app: &TestApp, device: &str, name: &str, password: &str) -> Answer {
     let body = json!({"email": format!("{name}@example.com"), "password": password});
     app.post_as("/api/auth/sign-in/email", device, &body).await
 }
@@ -397,7 +399,8 @@ async fn a_trusted_device_does_without_for_30_days_from_its_last_sign_in_s07() {
     );
 }
 
-async fn mailed_code(app: &TestApp, email: &str, nth: usize) -> String {
+/// The code of the mail number `nth` (from 1) to an address.
+pub async fn mailed_code(app: &TestApp, email: &str, nth: usize) -> String {
     wait_until("the code is there", async || {
         app.mails_of("sign_in_code", email).await == nth
     })
