@@ -12,7 +12,7 @@ use crate::stage::{Begun, Stage, begun};
 const ADA: &str = "ada@example.com";
 
 impl Stage {
-    async fn begin_link(&self, session: &Session) -> Begun {
+    pub async fn begin_link(&self, session: &Session) -> Begun {
         let body =
             json!({"provider": "plain", "callbackURL": "/linked", "errorCallbackURL": "/oops"});
         begun(
@@ -23,7 +23,7 @@ impl Stage {
         )
     }
 
-    async fn link(&self, session: &Session, claims: Value) -> String {
+    pub async fn link(&self, session: &Session, claims: Value) -> String {
         let begun = self.begin_link(session).await;
         let code = self.agree(&begun, claims);
         let came_back = self
@@ -42,7 +42,7 @@ impl Stage {
     }
 
     /// The id of the account that somebody has linked.
-    async fn linked_id(&self, session: &Session) -> String {
+    pub async fn linked_id(&self, session: &Session) -> String {
         let accounts = self.accounts(session).await;
         let linked = accounts
             .iter()

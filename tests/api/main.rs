@@ -71,6 +71,7 @@ mod social;
 mod social_settings;
 mod stage;
 mod step_up;
+mod tenants;
 mod token_kinds;
 mod tokens;
 mod two_factor;

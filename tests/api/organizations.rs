@@ -7,7 +7,7 @@ mod endings;
 mod invitations;
 mod outage;
 mod races;
-mod tenants;
+pub mod tenants;
 
 pub use bad_input::ROUTES;
 

@@ -1,6 +1,7 @@
 //! S-62, S-64: no id in a request opens another tenant's door, and whoever is out can do nothing.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 use aggregates::user::{User, UserCommand};
 use mana_auth::store::{Actor, Context};
@@ -184,8 +185,8 @@ pub async fn send(
 }
 
 /// Every request as it stands for one tenant, with each of its ids, and all of them, from another one.
-fn swaps(
-    request: &(&'static str, Value),
+pub fn swaps<R: Display>(
+    request: &(R, Value),
     own: &BTreeMap<&'static str, String>,
     foreign: &BTreeMap<&'static str, String>,
 ) -> Vec<BTreeMap<&'static str, String>> {
