@@ -11,42 +11,42 @@ use crate::doors::address;
 use crate::harness::TestApp;
 
 /// Limits and budgets are on, and addresses have to be proven.
-const SETTINGS: [(&str, &str); 3] = [
+pub const SETTINGS: [(&str, &str); 3] = [
     ("MANA_AUTH_RATE_LIMIT", "on"),
     ("MANA_AUTH_TRUSTED_PROXIES", "127.0.0.0/8"),
     ("REGISTER_ENUMERATION_SAFE", "true"),
 ];
 
 /// People of whom the service knows, and one of whom it does not. Their names are equally long.
-const PEOPLE: [&str; 3] = ["verified", "unproven", "stranger"];
+pub const PEOPLE: [&str; 3] = ["verified", "unproven", "stranger"];
 
-fn email_of(name: &str) -> String {
+pub fn email_of(name: &str) -> String {
     format!("{name}@example.com")
 }
 
 /// The service with its people, and addresses for clients.
 async fn start() -> (TestApp, impl Iterator<Item = String>) {
     let app = TestApp::start(&SETTINGS).await;
+    let from = come(&app).await;
+    (app, from)
+}
+
+/// Makes a service know the people that it knows; gives addresses for clients.
+pub async fn come(app: &TestApp) -> impl Iterator<Item = String> + use<> {
     let mut from = (0..).map(address);
     for name in &PEOPLE[..2] {
         let body = json!({"name": "A", "email": email_of(name), "password": PASSWORD});
-        let signed_up = post(
-            &app,
-            "/api/auth/sign-up/email",
-            &body,
-            &from.next().unwrap(),
-        )
-        .await;
+        let signed_up = post(app, "/api/auth/sign-up/email", &body, &from.next().unwrap()).await;
         assert_eq!(signed_up.status, 200, "{}", signed_up.text);
     }
     let mail = app.wait_for_mail(&email_of("verified"), 0).await;
     assert_eq!(app.follow(&mail.url.unwrap()).await.status, 302);
     // Whoever asks comes another hour: mails have a budget as well.
     app.clock.advance(TimeDelta::hours(1));
-    (app, from)
+    from
 }
 
-async fn post(app: &TestApp, path: &str, body: &Value, from: &str) -> Answer {
+pub async fn post(app: &TestApp, path: &str, body: &Value, from: &str) -> Answer {
     let request = app.request("POST", path).json(body);
     answer(request.header("x-forwarded-for", from)).await
 }
@@ -71,7 +71,7 @@ fn shown_of_person(answer: &Answer, email: &str) -> String {
     shown(answer, email).replace(&id, "<id>")
 }
 
-fn assert_equal(answers: &[String], what: &str) {
+pub fn assert_equal(answers: &[String], what: &str) {
     for other in &answers[1..] {
         assert_eq!(&answers[0], other, "{what}");
     }
@@ -231,7 +231,7 @@ async fn asking_for_another_address_tells_nothing_s22() {
     }
 }
 
-async fn sign_in(app: &TestApp, name: &str, from: &str) -> Session {
+pub async fn sign_in(app: &TestApp, name: &str, from: &str) -> Session {
     let body = json!({"email": email_of(name), "password": PASSWORD});
     let signed_in = post(app, "/api/auth/sign-in/email", &body, from).await;
     assert_eq!(signed_in.status, 200, "{}", signed_in.text);

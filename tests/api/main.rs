@@ -19,6 +19,7 @@ mod deletion;
 mod devices;
 mod doors;
 mod enumeration;
+mod enumeration_doors;
 mod erasure;
 mod erasure_ledger;
 mod erasure_races;
