@@ -24,7 +24,7 @@ impl TestApp {
 }
 
 /// Everything that an answer sets, as a `Cookie` header.
-fn jar(answer: &Answer) -> String {
+pub fn jar(answer: &Answer) -> String {
     let pairs = answer.cookies();
     let pairs = pairs.iter().map(|line| line.split(';').next().unwrap());
     let set: Vec<&str> = pairs.filter(|pair| !pair.ends_with('=')).collect();

@@ -47,6 +47,7 @@ mod malformed_passkeys;
 mod multi_session;
 mod nodes;
 mod nodes_self_service;
+mod nodes_sign_in;
 mod organizations;
 mod origin;
 mod outage;

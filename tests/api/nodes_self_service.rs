@@ -16,7 +16,7 @@ const BY_LINK: (&str, &str) = ("MANA_AUTH_DELETE_USER_CONFIRM", "true");
 const AT_MOST_BEHIND: Duration = Duration::from_secs(1);
 
 /// Waits until a node sees what was written on another one. No request that begins a second later may miss it.
-async fn soon(what: &str, mut is_seen: impl AsyncFnMut() -> bool) {
+pub async fn soon(what: &str, mut is_seen: impl AsyncFnMut() -> bool) {
     let written = Instant::now();
     loop {
         let begun = written.elapsed();
@@ -27,7 +27,7 @@ async fn soon(what: &str, mut is_seen: impl AsyncFnMut() -> bool) {
     }
 }
 
-async fn over_soon(at: &TestApp, session: &Session) {
+pub async fn over_soon(at: &TestApp, session: &Session) {
     soon("the session is over", async || {
         !at.is_live(&session.cookie).await
     })
@@ -35,7 +35,7 @@ async fn over_soon(at: &TestApp, session: &Session) {
 }
 
 /// Two nodes that remember a session.
-async fn remembered(nodes: [&TestApp; 2], session: &Session) {
+pub async fn remembered(nodes: [&TestApp; 2], session: &Session) {
     for node in nodes {
         assert!(node.is_live(&session.cookie).await);
     }

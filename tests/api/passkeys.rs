@@ -19,7 +19,7 @@ const COOKIE: &str = "mana.better-auth-passkey";
 pub const ADD: &str = "/api/auth/passkey/verify-registration";
 pub const SIGN_IN: &str = "/api/auth/passkey/verify-authentication";
 /// The same of the apps' own clients.
-const OWN_ADD: &str = "/api/v1/auth/passkeys/register/verify";
+pub const OWN_ADD: &str = "/api/v1/auth/passkeys/register/verify";
 pub const OWN_SIGN_IN: &str = "/api/v1/auth/passkeys/authenticate/verify";
 
 /// A ceremony that has begun.

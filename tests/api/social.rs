@@ -9,7 +9,6 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::client::{UNVERIFIED, answer};
-use crate::harness::TestApp;
 use crate::provider::{CLIENT_ID, FakeProvider, ISSUER, person};
 use crate::stage::{Stage, begun};
 
@@ -330,14 +329,7 @@ async fn no_provider_leads_into_the_private_network_s46() {
             "MANA_AUTH_ALLOW_PRIVATE_PROVIDERS".to_owned(),
             "false".to_owned(),
         ));
-        let pairs: Vec<_> = settings
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .collect();
-        let stage = Stage {
-            app: TestApp::start(&pairs).await,
-            provider: FakeProvider::start().await,
-        };
+        let stage = Stage::with(FakeProvider::start().await, settings).await;
         let oops = "/oops?error=invalid_code";
         stage.expect("plain", person("s1", ADA, true), oops).await;
     }

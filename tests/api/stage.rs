@@ -12,6 +12,7 @@ use crate::provider::FakeProvider;
 pub struct Stage {
     pub app: TestApp,
     pub provider: FakeProvider,
+    settings: Vec<(String, String)>,
 }
 
 /// A sign-in that somebody has begun in a browser.
@@ -30,14 +31,24 @@ impl Stage {
             provider.settings("plain", false),
         ]
         .concat();
-        let pairs = of_provider
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()));
-        let all: Vec<_> = pairs.chain(settings.iter().copied()).collect();
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let settings = settings.iter().map(owned);
+        let settings = of_provider.into_iter().chain(settings).collect();
+        Stage::with(provider, settings).await
+    }
+
+    /// With these settings alone.
+    pub async fn with(provider: FakeProvider, settings: Vec<(String, String)>) -> Stage {
         Stage {
-            app: TestApp::start(&all).await,
+            app: TestApp::start(&borrowed(&settings)).await,
             provider,
+            settings,
         }
+    }
+
+    /// Another node of the service.
+    pub async fn node(&self) -> TestApp {
+        self.app.node(&borrowed(&self.settings)).await
     }
 
     pub async fn begin(&self, id: &str) -> Begun {
@@ -52,8 +63,7 @@ impl Stage {
     }
 
     pub async fn come_back(&self, id: &str, begun: &Begun, query: &str) -> Answer {
-        let path = format!("/api/auth/callback/{id}?state={}&{query}", begun.state);
-        self.app.get_as(&path, &begun.cookie).await
+        come_back(&self.app, id, begun, query).await
     }
 
     /// The whole way of somebody who is `claims` at the provider.
@@ -76,6 +86,19 @@ impl Stage {
     pub async fn people(&self) -> i64 {
         self.app.count("read.users").await
     }
+}
+
+/// Somebody is led back to a node.
+pub async fn come_back(at: &TestApp, id: &str, begun: &Begun, query: &str) -> Answer {
+    let path = format!("/api/auth/callback/{id}?state={}&{query}", begun.state);
+    at.get_as(&path, &begun.cookie).await
+}
+
+fn borrowed(settings: &[(String, String)]) -> Vec<(&str, &str)> {
+    let settings = settings.iter();
+    settings
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect()
 }
 
 /// What an answer sends somebody to a provider with.
