@@ -48,6 +48,7 @@ mod multi_session;
 mod nodes;
 mod nodes_self_service;
 mod nodes_sign_in;
+mod one_use;
 mod organizations;
 mod origin;
 mod outage;
