@@ -1,6 +1,7 @@
 mod invitations;
 mod members;
 mod roles;
+mod stages;
 mod teams;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -249,22 +250,6 @@ fn no_key_of_an_invitation_stays_behind() {
         .given(given)
         .when(delete("olga", 1))
         .then_expect_events(vec![closed(CloseReason::Deleted)]);
-}
-
-#[test]
-fn what_is_closed_stays_closed() {
-    let mut given = created();
-    given.push(closed(CloseReason::Deleted));
-    for command in [delete("olga", 0), update("olga", Update::default())] {
-        organization()
-            .given(given.clone())
-            .when(command)
-            .then_expect_error(OrganizationError::NotFound);
-    }
-    organization()
-        .given(given)
-        .when(OrganizationCommand::Create(create()))
-        .then_expect_error(OrganizationError::AlreadyExists);
 }
 
 fn forget(user_id: &str) -> OrganizationCommand {

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn invite(actor: &str, email: &str, role: &str) -> Invite {
+pub fn invite(actor: &str, email: &str, role: &str) -> Invite {
     Invite {
         actor: user(actor),
         invitation_id: format!("i-{email}"),
@@ -29,7 +29,7 @@ pub fn sent(email: &str, role: &str, team_ids: &[&str]) -> OrganizationEvent {
     }
 }
 
-fn accept(actor: &str, email: &str) -> Acceptance {
+pub fn accept(actor: &str, email: &str) -> Acceptance {
     Acceptance {
         actor: user(actor),
         email: address(email),

@@ -28,7 +28,7 @@ pub fn change(actor: &str, whose: &str, role: &str) -> OrganizationCommand {
     }
 }
 
-fn remove(actor: &str, whom: &str) -> OrganizationCommand {
+pub fn remove(actor: &str, whom: &str) -> OrganizationCommand {
     OrganizationCommand::RemoveMember {
         actor: user(actor),
         member_id: format!("m-{whom}"),
@@ -36,7 +36,7 @@ fn remove(actor: &str, whom: &str) -> OrganizationCommand {
     }
 }
 
-fn leave(actor: &str) -> OrganizationCommand {
+pub fn leave(actor: &str) -> OrganizationCommand {
     OrganizationCommand::Leave {
         actor: user(actor),
         at: at(),

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn create(actor: &str, name: &str, resource: &str, action: &str) -> OrganizationCommand {
+pub fn create(actor: &str, name: &str, resource: &str, action: &str) -> OrganizationCommand {
     OrganizationCommand::CreateRole {
         actor: user(actor),
         role_id: format!("r-{name}"),
@@ -12,7 +12,7 @@ fn create(actor: &str, name: &str, resource: &str, action: &str) -> Organization
     }
 }
 
-fn editor() -> OrganizationEvent {
+pub fn editor() -> OrganizationEvent {
     role_created("editor", permission("project", &["update"]))
 }
 
@@ -22,11 +22,11 @@ fn with_editor() -> Vec<OrganizationEvent> {
     events
 }
 
-fn key(name: &str) -> RoleKey {
+pub fn key(name: &str) -> RoleKey {
     RoleKey::Name(name.into())
 }
 
-fn rename(role: RoleKey, name: &str) -> OrganizationCommand {
+pub fn rename(role: RoleKey, name: &str) -> OrganizationCommand {
     OrganizationCommand::UpdateRole {
         actor: user("olga"),
         role,

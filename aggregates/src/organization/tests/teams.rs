@@ -27,7 +27,7 @@ pub fn left(team_id: &str, user_id: &str) -> OrganizationEvent {
     }
 }
 
-fn create(actor: &str) -> OrganizationCommand {
+pub fn create(actor: &str) -> OrganizationCommand {
     OrganizationCommand::CreateTeam {
         actor: user(actor),
         team_id: "t3".into(),
@@ -36,7 +36,7 @@ fn create(actor: &str) -> OrganizationCommand {
     }
 }
 
-fn rename(actor: &str, team_id: &str, name: Option<&str>) -> OrganizationCommand {
+pub fn rename(actor: &str, team_id: &str, name: Option<&str>) -> OrganizationCommand {
     OrganizationCommand::RenameTeam {
         actor: user(actor),
         team_id: team_id.into(),
@@ -45,7 +45,7 @@ fn rename(actor: &str, team_id: &str, name: Option<&str>) -> OrganizationCommand
     }
 }
 
-fn remove(actor: &str, team_id: &str) -> OrganizationCommand {
+pub fn remove(actor: &str, team_id: &str) -> OrganizationCommand {
     OrganizationCommand::RemoveTeam {
         actor: user(actor),
         team_id: team_id.into(),
@@ -53,7 +53,7 @@ fn remove(actor: &str, team_id: &str) -> OrganizationCommand {
     }
 }
 
-fn add(actor: &str, team_id: &str, user_id: &str) -> OrganizationCommand {
+pub fn add(actor: &str, team_id: &str, user_id: &str) -> OrganizationCommand {
     OrganizationCommand::AddTeamMember {
         actor: user(actor),
         team_member_id: format!("tm-{team_id}-{user_id}"),
@@ -63,7 +63,7 @@ fn add(actor: &str, team_id: &str, user_id: &str) -> OrganizationCommand {
     }
 }
 
-fn take_out(actor: &str, team_id: &str, user_id: &str) -> OrganizationCommand {
+pub fn take_out(actor: &str, team_id: &str, user_id: &str) -> OrganizationCommand {
     OrganizationCommand::RemoveTeamMember {
         actor: user(actor),
         team_id: team_id.into(),
