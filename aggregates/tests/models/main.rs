@@ -7,6 +7,7 @@
 #![cfg(test)]
 
 mod organization;
+mod parts;
 mod session;
 mod user;
 mod ways_in;

@@ -155,6 +155,7 @@ fn request() -> impl Strategy<Value = Request> {
         EndReason::Banned,
         EndReason::Impersonation,
         EndReason::AccountTakenOver,
+        EndReason::Replaced,
     ]);
     let id = || prop::option::of(prop::sample::select(IDS.to_vec()));
     let what = prop_oneof![
