@@ -13,6 +13,7 @@ pub mod session;
 pub mod signing_keys;
 pub mod user;
 pub mod values;
+pub mod vault;
 
 pub use claims::{ClaimChange, ClaimScope, external_identity};
 pub use ids::{OrganizationId, SessionId, UserId};

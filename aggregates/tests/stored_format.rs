@@ -17,6 +17,7 @@ use aggregates::organization::{CloseReason, OrganizationEvent, RemovalReason};
 use aggregates::session::{EndReason, Factor, SessionEvent, SignInMethod};
 use aggregates::signing_keys::SigningKeysEvent;
 use aggregates::user::{ErasureReason, PasswordCause, SecondFactorMethod, UserEvent};
+use aggregates::vault::{Action, Refusal, VaultEvent};
 use aggregates::{Roles, Tier};
 use cqrs_es::DomainEvent;
 use serde::Serialize;
@@ -25,6 +26,7 @@ use shapes::at;
 use shapes::organization::organization_events;
 use shapes::session::session_events;
 use shapes::user::user_events;
+use shapes::vault::vault_events;
 
 /// Names the variants of an event or a choice; it does not compile when one is missing.
 macro_rules! variants {
@@ -122,6 +124,7 @@ fn every_stored_shape_is_written_and_read_as_ever() {
         check(&user_events()),
         check(&session_events()),
         check(&organization_events()),
+        check(&vault_events()),
         check(&signing_keys_events()),
         check(&log_events()),
     ]
@@ -160,6 +163,13 @@ fn every_event_type_has_a_golden_file() {
             TeamMemberRemoved, Closed
         ),
         events(&organization_events()),
+    );
+    check_variants(
+        variants!(
+            VaultEvent: Initialised, KeyFetched, KeyNotOpened, KeyRotated, RecoveryWrapSet, RecoveryWrapCleared,
+            RecoveryWrapRestored, ZeroKnowledgeEnabled, ZeroKnowledgeDisabled, NothingToDo, Refused, CallsLimited
+        ),
+        events(&vault_events()),
     );
     check_variants(
         variants!(SigningKeysEvent: Published, Revoked),
@@ -241,6 +251,29 @@ fn every_end_of_a_membership_and_an_organization_has_a_golden_file() {
         variants!(CloseReason: Deleted, Deserted),
         events(&organizations).filter_map(|event| match event {
             OrganizationEvent::Closed { reason, .. } => Some(reason),
+            _ => None,
+        }),
+    );
+}
+
+#[test]
+fn every_refusal_of_a_vault_has_a_golden_file() {
+    let vaults = vault_events();
+    check_variants(
+        variants!(Refusal: NoVault, ZeroKnowledge, NoRecoveryWrap, NothingKept, AnotherKey, Impersonated, NotProven),
+        events(&vaults).filter_map(|event| match event {
+            VaultEvent::Refused { reason, .. } => Some(reason),
+            _ => None,
+        }),
+    );
+    let actions = variants!(Action: Init, Fetch, Rotate, RecoverySet, RecoveryClear, RecoveryRestore, ZkEnable, ZkDisable);
+    check_variants(
+        actions,
+        events(&vaults).filter_map(|event| match event {
+            VaultEvent::Initialised { action, .. }
+            | VaultEvent::KeyFetched { action, .. }
+            | VaultEvent::NothingToDo { action, .. }
+            | VaultEvent::Refused { action, .. } => Some(action),
             _ => None,
         }),
     );

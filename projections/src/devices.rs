@@ -75,6 +75,7 @@ fn apply(recorded: Recorded<'_>, changes: &mut Changes) {
         AnyEvent::Session(_)
         | AnyEvent::User(_)
         | AnyEvent::Organization(_)
+        | AnyEvent::Vault(_)
         | AnyEvent::SigningKeys(_)
         | AnyEvent::Log(_) => {}
     }

@@ -27,6 +27,7 @@ use aggregates::organization::OrganizationEvent;
 use aggregates::session::SessionEvent;
 use aggregates::signing_keys::SigningKeysEvent;
 use aggregates::user::UserEvent;
+use aggregates::vault::VaultEvent;
 use serde::{Deserialize, Serialize};
 use sqlx::types::Uuid;
 
@@ -41,6 +42,8 @@ pub enum AnyEvent {
     Session(SessionEvent),
     /// Of an organization.
     Organization(OrganizationEvent),
+    /// Of a vault.
+    Vault(VaultEvent),
     /// Of the signing keys.
     SigningKeys(SigningKeysEvent),
     /// Of the log itself.
@@ -62,6 +65,12 @@ impl From<SessionEvent> for AnyEvent {
 impl From<OrganizationEvent> for AnyEvent {
     fn from(event: OrganizationEvent) -> Self {
         Self::Organization(event)
+    }
+}
+
+impl From<VaultEvent> for AnyEvent {
+    fn from(event: VaultEvent) -> Self {
+        Self::Vault(event)
     }
 }
 

@@ -58,7 +58,7 @@ fn apply(recorded: Recorded<'_>, changes: &mut Changes) {
         AnyEvent::User(event) => apply_user(recorded, event, changes),
         AnyEvent::Session(event) => apply_session(recorded, event, changes),
         AnyEvent::Organization(event) => apply_organization(recorded, event, changes),
-        AnyEvent::SigningKeys(_) | AnyEvent::Log(_) => {}
+        AnyEvent::Vault(_) | AnyEvent::SigningKeys(_) | AnyEvent::Log(_) => {}
     }
 }
 

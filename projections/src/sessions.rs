@@ -86,7 +86,10 @@ fn apply(recorded: Recorded<'_>, changes: &mut Changes) {
     match recorded.event {
         AnyEvent::Session(event) => apply_session(recorded.stream_id, event, changes),
         AnyEvent::User(event) => apply_user(recorded.stream_id, event, changes),
-        AnyEvent::Organization(_) | AnyEvent::SigningKeys(_) | AnyEvent::Log(_) => {}
+        AnyEvent::Organization(_)
+        | AnyEvent::Vault(_)
+        | AnyEvent::SigningKeys(_)
+        | AnyEvent::Log(_) => {}
     }
 }
 

@@ -10,6 +10,7 @@ use aggregates::personal::MARKER;
 use aggregates::session::{Session, SessionEvent};
 use aggregates::signing_keys::{SigningKeys, SigningKeysEvent};
 use aggregates::user::{User, UserEvent};
+use aggregates::vault::{Vault, VaultEvent};
 use chrono::{DateTime, Utc};
 use cqrs_es::Aggregate as _;
 use cqrs_es::persist::SerializedEvent;
@@ -346,6 +347,7 @@ fn typed<'a>(
         User::TYPE => read::<UserEvent>(payload).map(AnyEvent::from),
         Session::TYPE => read::<SessionEvent>(payload).map(AnyEvent::from),
         Organization::TYPE => read::<OrganizationEvent>(payload).map(AnyEvent::from),
+        Vault::TYPE => read::<VaultEvent>(payload).map(AnyEvent::from),
         SigningKeys::TYPE => read::<SigningKeysEvent>(payload).map(AnyEvent::from),
         Log::TYPE => read::<LogEvent>(payload).map(AnyEvent::from),
         other => Err(format!("unknown stream type {other}")),

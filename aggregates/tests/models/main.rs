@@ -10,6 +10,7 @@ mod organization;
 mod parts;
 mod session;
 mod user;
+mod vault;
 mod ways_in;
 
 use std::cell::RefCell;

@@ -3,6 +3,7 @@
 pub mod organization;
 pub mod session;
 pub mod user;
+pub mod vault;
 pub mod ways_in;
 
 use aggregates::{EmailAddress, Personal};
