@@ -97,8 +97,19 @@ pub fn aad(parts: &[&str]) -> Vec<u8> {
 
 /// HMAC-SHA-256 of `parts`, joined as by [`aad`].
 pub fn hmac_sha256(key: &[u8], parts: &[&str]) -> [u8; 32] {
+    hmac_sha256_of(key, &aad(parts))
+}
+
+/// HMAC-SHA-256 of bytes as they are.
+pub fn hmac_sha256_of(key: &[u8], bytes: &[u8]) -> [u8; 32] {
     let mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
-    mac.chain_update(aad(parts)).finalize().into_bytes().into()
+    mac.chain_update(bytes).finalize().into_bytes().into()
+}
+
+/// 32 bytes of HKDF-SHA-256 without a salt (RFC 5869): one key from another, for the purpose that `info` names.
+pub fn hkdf_sha256(key: &[u8], info: &[u8]) -> [u8; 32] {
+    let extracted = Zeroizing::new(hmac_sha256_of(&[0; 32], key));
+    hmac_sha256_of(extracted.as_slice(), &[info, &[1]].concat())
 }
 
 /// Hides the exact length of a short value: fills it up to the next multiple of 32 bytes, with at least

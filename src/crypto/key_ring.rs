@@ -72,10 +72,10 @@ impl KeyRing {
 
     /// Wraps a secret for its place under the active key.
     pub fn wrap(&self, place: Place<'_>, secret: &[u8]) -> Wrapped {
-        let key = &self.keys[&self.active];
-        let (nonce, ciphertext) = aead::seal(key, &aad(place, &self.active, FORMAT), secret);
+        let (kek_id, key) = self.active();
+        let (nonce, ciphertext) = aead::seal(key, &aad(place, kek_id, FORMAT), secret);
         Wrapped {
-            kek_id: self.active.clone(),
+            kek_id: kek_id.to_owned(),
             format: FORMAT,
             nonce: nonce.to_vec(),
             ciphertext,
@@ -94,10 +94,7 @@ impl KeyRing {
         if wrapped.format != FORMAT {
             return Err(UnwrapError::UnknownFormat(wrapped.format));
         }
-        let key = self
-            .keys
-            .get(&wrapped.kek_id)
-            .ok_or_else(|| UnwrapError::UnknownKek(wrapped.kek_id.clone()))?;
+        let key = self.key(&wrapped.kek_id)?;
         let nonce = wrapped.nonce.as_slice().try_into().map_err(|_| OpenError)?;
         Ok(aead::open(
             key,
@@ -105,6 +102,17 @@ impl KeyRing {
             &aad(place, &wrapped.kek_id, wrapped.format),
             &wrapped.ciphertext,
         )?)
+    }
+
+    /// The key that wraps, and its id.
+    pub(super) fn active(&self) -> (&str, &Key32) {
+        (&self.active, &self.keys[&self.active])
+    }
+
+    /// The key with an id.
+    pub(super) fn key(&self, id: &str) -> Result<&Key32, UnwrapError> {
+        let key = self.keys.get(id);
+        key.ok_or_else(|| UnwrapError::UnknownKek(id.to_owned()))
     }
 }
 

@@ -12,6 +12,7 @@ pub mod key_ring;
 pub mod password;
 pub mod tokens;
 pub mod totp;
+pub mod vault_key;
 pub mod webauthn;
 
 /// Bytes from the operating system's random generator.
