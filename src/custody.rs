@@ -28,6 +28,8 @@ pub mod kind {
     pub const BACKUP_CODES: &str = "backup_codes";
     /// What another provider has given us for a person, as JSON; the id is that of the link.
     pub const PROVIDER_TOKENS: &str = "provider_tokens";
+    /// A recovery wrap that was a vault's before, as JSON; the id says in which order they went.
+    pub const RECOVERY_WRAP: &str = "recovery_wrap";
     /// The private half of a signing key, 32 bytes; the id is the `kid`.
     pub const SIGNING_KEY: &str = "signing_key";
     /// A random secret of the service; the id says which.
@@ -176,6 +178,11 @@ impl Custody {
         }
     }
 
+    /// The keys that wrap.
+    pub fn ring(&self) -> &KeyRing {
+        &self.ring
+    }
+
     /// Wraps a secret for a command to put.
     pub fn put(&self, kind: &'static str, owner: &str, id: &str, secret: &[u8]) -> CustodyChange {
         let wrapped = self.ring.wrap(Place { kind, owner, id }, secret);
@@ -221,6 +228,37 @@ impl Custody {
             })
         })
         .transpose()
+    }
+
+    /// Reads and opens all of somebody's secrets of a kind, by id.
+    ///
+    /// # Errors
+    /// When the database does not answer or a row does not open.
+    pub async fn all_of(
+        &self,
+        kind: &str,
+        owner: &str,
+    ) -> Result<Vec<(String, Secret)>, CustodyError> {
+        let rows = sqlx::query(
+            "select id, version, kek_id, format, nonce, ciphertext from custody
+             where kind = $1 and owner = $2 order by id",
+        )
+        .bind(kind)
+        .bind(owner)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let id: String = row.try_get("id")?;
+                let place = Place {
+                    kind,
+                    owner,
+                    id: &id,
+                };
+                let (version, bytes) = (row.try_get("version")?, self.open(place, row)?);
+                Ok((id, Secret { version, bytes }))
+            })
+            .collect()
     }
 
     /// A secret in a row that was read together with others; none if its `version` is null.

@@ -145,7 +145,7 @@ const GRANTS: &str = "
     grant select, insert on events, log_epochs to {role};
     grant select, insert, update on streams to {role};
     grant select, insert, update, delete on claims, custody, effects, idempotency_keys, rate_limits,
-        tokens, attempts, door_events, totp_steps, passkey_uses, api_key_uses to {role};
+        tokens, attempts, door_events, totp_steps, passkey_uses, api_key_uses, encryption_vaults to {role};
     do $$
     declare
         item record;

@@ -87,7 +87,7 @@ async fn finish(app: &App, user_id: &str, at: DateTime<Utc>) -> Result<(), Store
 }
 
 /// Every table beside custody and the log that holds something about a person, and its column that says whom.
-const STORES: [(&str, &str); 8] = [
+const STORES: [(&str, &str); 9] = [
     ("tokens", "user_id"),
     ("door_events", "user_id"),
     ("totp_steps", "user_id"),
@@ -96,6 +96,7 @@ const STORES: [(&str, &str); 8] = [
     ("effects", "subject"),
     ("idempotency_keys", "subject"),
     ("claims", "owner"),
+    ("encryption_vaults", "user_id"),
 ];
 
 /// Addresses that the person has shown to be theirs, while the log still tells. Others may belong to somebody else.
@@ -130,6 +131,11 @@ async fn destroy(store: &Store, pool: &PgPool, user_id: &str) -> Result<(), Stor
     let mut tx = pool.begin().await?;
     // Nothing is appended about them meanwhile; afterwards they have no key, and nothing can be.
     sqlx::query("select pg_advisory_xact_lock(7165746300)")
+        .execute(&mut *tx)
+        .await?;
+    // The row of a vault is reached as its owner.
+    sqlx::query("select set_config('app.current_user_id', $1, true)")
+        .bind(user_id)
         .execute(&mut *tx)
         .await?;
     store.custody().destroy_all(&mut *tx, user_id).await?;

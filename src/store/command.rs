@@ -83,6 +83,7 @@ pub struct Context {
     pub(crate) new_keys: HashMap<String, Arc<Key32>>,
     pub(crate) effects: Vec<EffectDraft>,
     pub(crate) idempotent: Option<Idempotent>,
+    pub(crate) vault: Option<Value>,
     pub(crate) new_stream: bool,
 }
 
@@ -102,6 +103,7 @@ impl Context {
             new_keys: HashMap::new(),
             effects: vec![],
             idempotent: None,
+            vault: None,
             new_stream: false,
         }
     }
@@ -142,6 +144,12 @@ impl Context {
     /// With a change to custody.
     pub fn with_secret(mut self, change: CustodyChange) -> Self {
         self.custody.push(change);
+        self
+    }
+
+    /// With the row of a vault as it is from then on; one that keeps its wrap keeps it as it is wrapped by then.
+    pub fn with_vault(mut self, row: Value, keeps_wrap: bool) -> Self {
+        self.vault = Some(json!({"row": row, "keeps_wrap": keeps_wrap}));
         self
     }
 
@@ -195,6 +203,15 @@ pub(super) struct Folded<A> {
 }
 
 impl<A: Aggregate> Folded<A> {
+    /// The aggregate as the caller has read it.
+    pub fn known(id: &str, aggregate: A, version: i64) -> Self {
+        Self {
+            id: id.to_owned(),
+            aggregate,
+            version: usize::try_from(version).unwrap_or_default(),
+        }
+    }
+
     fn unwritten(id: &str) -> Self {
         Self {
             id: id.to_owned(),
@@ -214,6 +231,8 @@ impl<A: Aggregate> AggregateContext<A> for Folded<A> {
 pub(super) struct CommandStore<'a> {
     store: &'a Inner,
     context: &'a Context,
+    /// Whether the aggregate is worth remembering: not where its state is read from elsewhere each time.
+    remembers: bool,
     /// Position of the last event, once committed: the framework's `commit` has no place for it.
     position: Mutex<Option<i64>>,
 }
@@ -223,7 +242,16 @@ impl<'a> CommandStore<'a> {
         Self {
             store,
             context,
+            remembers: true,
             position: Mutex::new(None),
+        }
+    }
+
+    /// The same, remembering nothing of the aggregate.
+    pub fn forgetting(self) -> Self {
+        Self {
+            remembers: false,
+            ..self
         }
     }
 
@@ -254,7 +282,8 @@ impl<'a> CommandStore<'a> {
         self.finish(folded, events).await
     }
 
-    async fn finish<A>(
+    /// Commits what was decided.
+    pub async fn finish<A>(
         &self,
         folded: Folded<A>,
         events: Vec<A::Event>,
@@ -438,6 +467,10 @@ impl<'a> CommandStore<'a> {
             ));
             commit.more.push((section, entry));
         }
+        if let Some(entry) = &self.context.vault {
+            // Its stream's version guards it.
+            commit.more.push(("vault_put", entry.clone()));
+        }
         if let Some(idempotent) = &self.context.idempotent {
             let entry = idempotent.entry(&keys)?;
             commit
@@ -601,7 +634,7 @@ impl<'a> CommandStore<'a> {
 }
 
 /// What follows from a command, with the aggregate as it is then.
-async fn decide<A>(
+pub(super) async fn decide<A>(
     mut folded: Folded<A>,
     command: A::Command,
 ) -> Result<(Folded<A>, Vec<A::Event>), A::Error>
@@ -665,7 +698,9 @@ where
         let first = folded.version + 1;
         folded.version += events.len();
         let id = folded.id.clone();
-        self.store.folded.insert(cached, Arc::new(folded));
+        if self.remembers {
+            self.store.folded.insert(cached, Arc::new(folded));
+        }
         let envelope = |(n, payload)| EventEnvelope {
             aggregate_id: id.clone(),
             sequence: first + n,

@@ -28,7 +28,7 @@ use uuid::Uuid;
 use self::appender::Appender;
 use self::claims::Claims;
 pub use self::command::{Actor, Client, Context, EffectDraft};
-use self::command::{CommandStore, Folded};
+use self::command::{CommandStore, Folded, decide};
 use self::freshness::Freshness;
 use crate::custody::Custody;
 
@@ -217,6 +217,11 @@ impl Store {
         &self.0.freshness
     }
 
+    /// Connections to the database of the log.
+    pub fn pool(&self) -> &PgPool {
+        &self.0.pool
+    }
+
     /// Secrets.
     pub fn custody(&self) -> &Custody {
         &self.0.custody
@@ -252,34 +257,48 @@ impl Store {
             let store = CommandStore::new(&self.0, &context);
             match store.carry_out::<A>(id, command.clone()).await {
                 Err(AggregateError::AggregateConflict) if attempt < ATTEMPTS => {
-                    metrics::counter!("store_conflicts_total").increment(1);
-                    // Full jitter: the pause grows, and two nodes rarely choose the same one.
-                    let limit = 2_u64.pow(attempt) * 2;
-                    let pause = u64::from(Uuid::as_bytes(&crate::ids::event())[15]) * limit / 255;
-                    tokio::time::sleep(std::time::Duration::from_millis(pause)).await;
+                    back_off(attempt).await;
                     attempt += 1;
                 }
-                Err(AggregateError::AggregateConflict) => return Err(StoreError::Conflict.into()),
-                Err(AggregateError::UserError(refusal)) => return Err(RunError::Refused(refusal)),
-                Err(
-                    AggregateError::DatabaseConnectionError(error)
-                    | AggregateError::DeserializationError(error)
-                    | AggregateError::UnexpectedError(error),
-                ) => {
-                    let error = error.downcast::<StoreError>().map_or_else(
-                        |other| StoreError::Broken(other.to_string()),
-                        |error| *error,
-                    );
-                    return Err(error.into());
-                }
-                Ok(done) => {
-                    // Outside of a request nobody waits for it.
-                    let _ =
-                        WRITTEN.try_with(|written| written.set(done.position.or(written.get())));
-                    return Ok(done);
-                }
+                Err(error) => return Err(run_error(error)),
+                Ok(done) => return Ok(self.told(done)),
             }
         }
+    }
+
+    /// Carries out a command on a stream whose state the caller has read together with its version, instead of from its
+    /// events; `with` adds what goes with those that follow. Once: whoever was too late reads again.
+    ///
+    /// # Errors
+    /// The aggregate's refusal, or why it could not be written: `Conflict` if the stream is longer by now.
+    pub async fn run_at<A>(
+        &self,
+        id: &str,
+        (state, version): (A, i64),
+        command: A::Command,
+        with: impl FnOnce(&[A::Event]) -> Result<Context, StoreError>,
+    ) -> Result<Done<A>, RunError<A::Error>>
+    where
+        A: Aggregate<Services = ()> + Clone + 'static,
+        A::Command: Clone + Send,
+        A::Event: StoredEvent + Into<AnyEvent>,
+        A::Error: Send + Sync + 'static,
+    {
+        let folded = Folded::known(id, state, version);
+        let (folded, events) = decide(folded, command).await.map_err(RunError::Refused)?;
+        let context = with(&events)?;
+        let done = CommandStore::new(&self.0, &context)
+            .forgetting()
+            .finish(folded, events)
+            .await;
+        Ok(self.told(done.map_err(run_error)?))
+    }
+
+    /// Leaves the position where the answer to the request finds it.
+    fn told<A>(&self, done: Done<A>) -> Done<A> {
+        // Outside of a request nobody waits for it.
+        let _ = WRITTEN.try_with(|written| written.set(done.position.or(written.get())));
+        done
     }
 
     /// The aggregate as it stands.
@@ -295,5 +314,30 @@ impl Store {
         let context = Context::of(Actor::System);
         let folded: Folded<A> = CommandStore::new(&self.0, &context).load(id).await?;
         Ok(folded.aggregate)
+    }
+}
+
+/// Waits before the next attempt on a stream that another node writes to as well. The pause grows, and two nodes rarely
+/// choose the same one (full jitter).
+pub(crate) async fn back_off(attempt: u32) {
+    metrics::counter!("store_conflicts_total").increment(1);
+    let limit = 2_u64.pow(attempt) * 2;
+    let pause = u64::from(Uuid::as_bytes(&crate::ids::event())[15]) * limit / 255;
+    tokio::time::sleep(std::time::Duration::from_millis(pause)).await;
+}
+
+fn run_error<E: std::error::Error>(error: AggregateError<E>) -> RunError<E> {
+    match error {
+        AggregateError::AggregateConflict => StoreError::Conflict.into(),
+        AggregateError::UserError(refusal) => RunError::Refused(refusal),
+        AggregateError::DatabaseConnectionError(error)
+        | AggregateError::DeserializationError(error)
+        | AggregateError::UnexpectedError(error) => {
+            let error = error.downcast::<StoreError>().map_or_else(
+                |other| StoreError::Broken(other.to_string()),
+                |error| *error,
+            );
+            error.into()
+        }
     }
 }

@@ -20,9 +20,10 @@ use crate::security_log::{Watched, type_of};
 
 pub const PROXY: (&str, &str) = ("MANA_AUTH_TRUSTED_PROXIES", "127.0.0.0/8");
 /// Every table with rows of a person, its column that says whose they are, and how many stay.
-const OF_PERSON: [(&str, &str, i64); 12] = [
+const OF_PERSON: [(&str, &str, i64); 13] = [
     ("custody", "owner", 0),
     ("claims", "owner", 0),
+    ("encryption_vaults", "user_id", 0),
     ("tokens", "user_id", 0),
     ("effects", "subject", 0),
     ("idempotency_keys", "subject", 0),

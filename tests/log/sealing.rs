@@ -16,12 +16,13 @@ use crate::people::person;
 /// Says who tried what from where, for a month; erasure deletes it. In clear like the read models.
 const CLEAR_TABLE: &str = "door_events";
 
-const SEALED_TABLES: [&str; 13] = [
+const SEALED_TABLES: [&str; 14] = [
     "api_key_uses",
     "attempts",
     "claims",
     "custody",
     "effects",
+    "encryption_vaults",
     "events",
     "idempotency_keys",
     "log_epochs",
