@@ -26,7 +26,7 @@ use crate::door_log::{self, Tried};
 use crate::effects;
 use crate::http::limits;
 use crate::magic_link;
-use crate::mail::{Device, Mail, MailKind};
+use crate::mail::{Device, Mail, MailKind, VaultChange};
 use crate::store::{Actor, Context, StoreError};
 use crate::tokens::{self, NewToken, TokenChange};
 
@@ -234,6 +234,24 @@ pub fn tell_of_new_password(app: &App, user: &UserRow, context: Context) -> Cont
     let mail = Mail {
         url: Some(url),
         ..mail_to(MailKind::PasswordChanged, user)
+    };
+    context
+        .with_token(TokenChange::Put(token))
+        .then(effects::mail(&user.id, &mail))
+}
+
+/// Adds the mail about how the data of a person is encrypted to the command that changes it (S-76).
+pub fn tell_of_vault_change(
+    app: &App,
+    user: &UserRow,
+    change: VaultChange,
+    context: Context,
+) -> Context {
+    let (url, token) = end_sessions(app, user);
+    let mail = Mail {
+        url: Some(url),
+        vault: Some(change),
+        ..mail_to(MailKind::VaultChanged, user)
     };
     context
         .with_token(TokenChange::Put(token))

@@ -51,6 +51,9 @@ pub struct Mail {
     /// The code to type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
+    /// What was changed about how somebody's data is encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vault: Option<VaultChange>,
 }
 
 /// Into which organization somebody is asked, and by whom.
@@ -60,6 +63,24 @@ pub struct Invited {
     pub organization: String,
     /// The address of whoever asks.
     pub inviter: String,
+}
+
+/// What was changed about the key of a vault (S-76).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VaultChange {
+    /// A recovery code opens it as well.
+    RecoverySet,
+    /// Another recovery code does.
+    RecoveryReplaced,
+    /// No recovery code does any more.
+    RecoveryEnded,
+    /// A recovery code of before does again.
+    RecoveryRestored,
+    /// Nothing but the recovery code does.
+    ZeroKnowledgeOn,
+    /// The service does again.
+    ZeroKnowledgeOff,
 }
 
 impl Mail {
@@ -77,6 +98,7 @@ impl Mail {
             device: None,
             invited: None,
             code: None,
+            vault: None,
         }
     }
 }
@@ -121,11 +143,14 @@ pub enum MailKind {
     AccountDeleted,
     /// Tells after a sign-in that the password is on lists of breached ones (S-06). Carries no link.
     BreachedPassword,
+    /// Tells that something about the key that encrypts their data was changed: `vault` says what (S-76). Its link ends
+    /// all sessions.
+    VaultChanged,
 }
 
 impl MailKind {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::VerifyEmail,
         Self::AccountExists,
         Self::ResetPassword,
@@ -139,6 +164,7 @@ impl MailKind {
         Self::Invitation,
         Self::AccountDeleted,
         Self::BreachedPassword,
+        Self::VaultChanged,
     ];
 
     /// The name used in stored rows, metrics and JSON.
@@ -157,6 +183,7 @@ impl MailKind {
             Self::Invitation => "invitation",
             Self::AccountDeleted => "account_deleted",
             Self::BreachedPassword => "breached_password",
+            Self::VaultChanged => "vault_changed",
         }
     }
 }
@@ -306,6 +333,7 @@ impl Mail {
                 at: chrono::DateTime::UNIX_EPOCH,
             }),
             code: Some("123456".to_owned()),
+            vault: Some(VaultChange::RecoveryReplaced),
             ..Self::to(kind, "ada@example.org", name, Some(locale.tag()))
         }
     }

@@ -5,7 +5,7 @@
 
 use askama::Template;
 
-use super::{Device, Invited, Locale, Mail, MailError, MailKind, permanent};
+use super::{Device, Invited, Locale, Mail, MailError, MailKind, VaultChange, permanent};
 
 /// The content of the one `<style>` element in the HTML parts, so that a page that shows them can allow just this.
 pub const STYLE: &str = include_str!("style.css");
@@ -40,6 +40,7 @@ pub fn render(mail: &Mail) -> Result<Rendered, MailError> {
         MailKind::NewDevice => mail.device.is_none(),
         MailKind::SignInCode => mail.code.is_none(),
         MailKind::Invitation => mail.invited.is_none(),
+        MailKind::VaultChanged => mail.vault.is_none(),
         _ => false,
     };
     if incomplete {
@@ -58,6 +59,7 @@ pub fn render(mail: &Mail) -> Result<Rendered, MailError> {
         code: mail.code.as_deref().unwrap_or_default(),
         organization: one_line(invited(|invited| &invited.organization), NAME_CHARS),
         inviter: one_line(invited(|invited| &invited.inviter), ADDRESS_CHARS),
+        vault: mail.vault,
     };
     let text = words(&text);
     let html = words(&Html {
@@ -96,6 +98,7 @@ struct Text<'a> {
     code: &'a str,
     organization: String,
     inviter: String,
+    vault: Option<VaultChange>,
 }
 
 #[derive(Template)]
@@ -122,7 +125,9 @@ fn links(mail: &Mail) -> Result<(&str, &str), MailError> {
         | MailKind::ResetPassword
         | MailKind::MagicLink
         | MailKind::Invitation => (url()?, ""),
-        MailKind::PasswordChanged | MailKind::NewDevice => (url()?, url()?),
+        MailKind::PasswordChanged | MailKind::NewDevice | MailKind::VaultChanged => {
+            (url()?, url()?)
+        }
         MailKind::ChangeEmailConfirmation | MailKind::EmailChanged | MailKind::DeleteAccount => {
             (url()?, end_sessions_url()?)
         }
@@ -185,6 +190,16 @@ fn subject_and_button(kind: MailKind, locale: Locale) -> (&'static str, &'static
         MailKind::BreachedPassword => (
             ("Dein Passwort ist nicht mehr sicher — Mana", ""),
             ("Your password is no longer safe — Mana", ""),
+        ),
+        MailKind::VaultChanged => (
+            (
+                "Die Verschlüsselung deiner Daten wurde geändert — Mana",
+                "Überall abmelden",
+            ),
+            (
+                "The encryption of your data was changed — Mana",
+                "Sign out everywhere",
+            ),
         ),
         MailKind::AccountDeleted => (
             ("Konto gelöscht — Mana", ""),
