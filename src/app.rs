@@ -26,6 +26,7 @@ use crate::sessions::Sessions;
 use crate::signing::Signing;
 use crate::store::claims::Claims;
 use crate::store::{Store, log};
+use crate::vault;
 use crate::{effects, erasure, maintenance, telemetry};
 
 /// Passwords that may wait to be hashed, per thread; about two seconds of work.
@@ -53,6 +54,8 @@ pub struct App {
     mail_secrets: Vec<Zeroizing<String>>,
     /// Live sessions.
     pub sessions: Sessions,
+    /// Whose turn it is to use a vault.
+    pub vault_turns: vault::Turns,
     /// Access tokens.
     pub signing: Signing,
     /// Where mails go.
@@ -212,6 +215,7 @@ async fn assemble(config: Config, parts: Parts) -> anyhow::Result<(Arc<App>, Joi
         ),
         mail_secrets,
         sessions: Sessions::new(pool.clone(), freshness),
+        vault_turns: vault::Turns::default(),
         mailer: mailer(&config, &clock)?,
         http: reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())

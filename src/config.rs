@@ -122,6 +122,9 @@ pub struct Config {
     pub cancel_on_reinvite: bool,
     /// `MANA_AUTH_MULTI_SESSION`: several people may be signed in on one device; default false.
     pub multi_session: bool,
+    /// `MANA_AUTH_VAULT_CHECK_MASTER_KEY`: zero-knowledge mode ends only with the key that was handed out (S-77);
+    /// default false, as clients know it.
+    pub vault_check_master_key: bool,
     /// `[social.ID]` in the file, or `MANA_AUTH_SOCIAL_ID_CLIENT_ID` and so on: providers that people sign in by, by id;
     /// default none.
     pub providers: BTreeMap<String, Provider>,
@@ -442,6 +445,7 @@ impl Config {
                 .switch("MANA_AUTH_ORG_REQUIRE_VERIFIED", require_email_verification),
             cancel_on_reinvite: reader.switch("MANA_AUTH_CANCEL_ON_REINVITE", false),
             multi_session: reader.switch("MANA_AUTH_MULTI_SESSION", false),
+            vault_check_master_key: reader.switch("MANA_AUTH_VAULT_CHECK_MASTER_KEY", false),
             providers: providers::read(&mut reader, allow_private_providers),
             allow_private_providers,
             max_daily_signups: reader.number("MAX_DAILY_SIGNUPS", 0, 0..=u32::MAX),

@@ -47,3 +47,4 @@ pub mod step_up;
 pub mod store;
 pub mod telemetry;
 pub mod tokens;
+pub mod vault;

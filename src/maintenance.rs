@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::crypto::tokens::TokenKind;
 use crate::links::FormerEmail;
 use crate::store::{Actor, Context, Done, RunError, idempotency, log};
-use crate::{door_log, erasure, guard, tokens};
+use crate::{door_log, erasure, guard, tokens, vault};
 
 /// How often the head is written down: what a restore loses is known to a second.
 const HEAD_EVERY: Duration = Duration::from_secs(1);
@@ -76,6 +76,7 @@ pub async fn chores(app: &App) -> anyhow::Result<()> {
     door_log::forget_old(app).await?;
     release_former_addresses(app).await?;
     tokens::forget_overdue(pool, TokenKind::RevertEmail, app.clock.now()).await?;
+    vault::forget_old(pool).await?;
     erasure::give_up_farewells(pool).await?;
     erasure::resume(app).await
 }

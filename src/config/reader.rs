@@ -70,6 +70,7 @@ pub const SETTINGS: [(&str, Kind); 62] = [
     ("MANA_AUTH_TRUSTED_PROXIES", Kind::List),
     ("MANA_AUTH_TWO_FACTOR_ALWAYS", Kind::One),
     ("MANA_AUTH_TWO_FACTOR_OTP", Kind::One),
+    ("MANA_AUTH_VAULT_CHECK_MASTER_KEY", Kind::One),
     ("MANA_CREDITS_URL", Kind::One),
     ("MANA_SERVICE_KEY", Kind::Secret),
     ("MANA_SUBSCRIPTIONS_URL", Kind::One),

@@ -441,6 +441,24 @@ impl Problem {
         self.respond(self.status(), body)
     }
 
+    /// The answer on the routes of the vault: its own refusals in two fields (mana-v1.md section 5.3), all others like
+    /// those of other bearer-guarded routes.
+    pub fn of_vault(&self) -> Response {
+        match self {
+            P::Stated(_, _)
+            | P::WrongCredentials
+            | P::NoPassword
+            | P::PasswordTooLong
+            | P::AccountLocked { .. }
+            | P::SessionNotFresh
+            | P::TooManyRequests { .. } => {
+                let (status, code, text) = self.v1_parts();
+                self.respond(status, json!({"error": text, "code": code}))
+            }
+            _ => self.guarded(),
+        }
+    }
+
     /// Status, code and sentence on `/api/v1/auth/*`.
     fn v1_parts(&self) -> (StatusCode, &'static str, &'static str) {
         match self {

@@ -79,6 +79,13 @@ pub const INVITATION_MAIL: Limit = limit("invitation mail", 10, 24 * 3600);
 /// Mails to one person that their password is known to others.
 pub const BREACH_MAIL: Limit = limit("breach mail", 1, 24 * 3600);
 
+/// Calls of one person's vault that are written down each; those above are written down together (S-80).
+pub const VAULT: Limit = limit("vault", 120, 60);
+/// The same, for calls that change how the key is kept: each sends a mail, and keeps what it replaces for 30 days.
+pub const VAULT_CHANGE: Limit = limit("vault change", 30, 3600);
+/// Lines about calls above these limits in one person's audit log (I-11).
+pub const VAULT_LIMITED: Limit = limit("vault limited", 1, 3600);
+
 /// Requests of one client to one path that [`Brakes`] lets through in [`BRAKE_WINDOW`].
 const BRAKE_REQUESTS: u32 = 100;
 const BRAKE_WINDOW: Duration = Duration::from_secs(10);
@@ -96,7 +103,15 @@ impl Limit {
     /// # Errors
     /// If there were too many, or they cannot be counted.
     pub async fn take(&self, app: &App, address: Option<IpAddr>) -> Result<(), Problem> {
-        match self.count(app, &counting_key(address)).await? {
+        self.take_for(app, &counting_key(address)).await
+    }
+
+    /// The same for somebody.
+    ///
+    /// # Errors
+    /// If there were too many, or they cannot be counted.
+    pub async fn take_for(&self, app: &App, whom: &str) -> Result<(), Problem> {
+        match self.count(app, whom).await? {
             None => Ok(()),
             Some(retry_after_secs) => {
                 metrics::counter!("rate_limited_total", "limit" => self.name).increment(1);

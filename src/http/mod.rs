@@ -26,6 +26,7 @@ pub mod two_factor;
 pub mod v1_account;
 pub mod v1_auth;
 pub mod v1_passkeys;
+pub mod vault;
 pub mod web;
 
 use std::sync::Arc;
@@ -49,6 +50,7 @@ pub fn router(app: Arc<App>) -> Router {
         (admin, admin_doors),
         (keys, key_doors),
         (guilds, guild_doors),
+        (vault, vault_doors),
     ] = doors::areas().map(|area| doors::existing(area, &web.app.config));
     let mut native = doors::router(native, native_doors);
     if web.app.config.multi_session {
@@ -60,6 +62,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(doors::router(admin, admin_doors).layer(from_fn(v1_account::guarded_shape)))
         .merge(doors::router(keys, key_doors).layer(from_fn(v1_account::guarded_shape)))
         .merge(doors::router(guilds, guild_doors).layer(from_fn(organizations::gilden::shape)))
+        .merge(doors::router(vault, vault_doors).layer(from_fn(vault::shape)))
         .fallback(not_found)
         .method_not_allowed_fallback(not_found)
         .with_state(web.clone());

@@ -97,6 +97,19 @@ impl Trusted {
         }
     }
 
+    /// Rule for reading with a cookie where reading leaves a trace: a browser that another site has made read says so.
+    ///
+    /// # Errors
+    /// If that site is not trusted.
+    pub fn check_cross_site(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let site = headers.get("sec-fetch-site");
+        if site.is_some_and(|site| site == "cross-site") {
+            self.check_page(headers)
+        } else {
+            Ok(())
+        }
+    }
+
     fn check_page(&self, headers: &HeaderMap) -> Result<(), Problem> {
         let text = |name: &str| {
             headers

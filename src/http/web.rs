@@ -446,8 +446,40 @@ impl Call {
             .ok_or(Problem::BearerMissing)?
     }
 
+    /// Somebody, by an access token or a session's token as bearer, else by the session's cookie; always as storage has
+    /// it (I-9). Whether the door is open to whoever acts as them is the caller's to ask: see [`Self::admit`].
+    ///
+    /// # Errors
+    /// If it shows nobody, or a page that is not trusted sent the cookie.
+    pub async fn required_stored_person(&self) -> Result<Arc<Live>, Problem> {
+        let (sessions, now) = (&self.app().sessions, self.app().clock.now());
+        if self.bearer_text().is_none() {
+            self.check_page()?;
+            self.web.trusted.check_cross_site(&self.headers)?;
+            let token = self.cookie("session_token").ok_or(Problem::BearerMissing)?;
+            let live = sessions.find_stored(&token, now).await?;
+            return live.ok_or(Problem::BearerMissing);
+        }
+        if let Some(token) = self.bearer()
+            && let Some(live) = sessions.find_stored(&token, now).await?
+        {
+            return Ok(live);
+        }
+        self.shown_by_access_token()
+            .await?
+            .ok_or(Problem::BearerMissing)?
+    }
+
     /// The live session of an access token in the request, or why it is none.
     async fn of_access_token(&self) -> Result<Option<Result<Arc<Live>, Problem>>, Problem> {
+        let shown = self.shown_by_access_token().await?;
+        if let Some(Ok(live)) = &shown {
+            self.admit(live).await?;
+        }
+        Ok(shown)
+    }
+
+    async fn shown_by_access_token(&self) -> Result<Option<Result<Arc<Live>, Problem>>, Problem> {
         let Some(token) = self.bearer_text() else {
             return Ok(None);
         };
@@ -466,9 +498,6 @@ impl Call {
             .find_by_id(text("sid"), app.clock.now())
             .await?;
         let live = live.filter(|live| live.user.id == text("sub"));
-        if let Some(live) = &live {
-            self.admit(live).await?;
-        }
         Ok(Some(live.ok_or(Problem::BearerInvalid { expired: false })))
     }
 

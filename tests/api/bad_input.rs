@@ -701,6 +701,42 @@ const ROUTES: &[Route] = &[
         "/api/auth/admin/stop-impersonating",
         Input::IgnoredJson,
     ),
+    // Whoever is nobody learns only that; bad bodies of others are tried in `vault.rs`.
+    (
+        &["GET"],
+        "/api/v1/me/encryption-vault/status",
+        Input::Nothing(401, "UNAUTHORIZED"),
+    ),
+    (
+        &["POST"],
+        "/api/v1/me/encryption-vault/init",
+        Input::Nothing(401, "UNAUTHORIZED"),
+    ),
+    (
+        &["GET"],
+        "/api/v1/me/encryption-vault/key",
+        Input::Nothing(401, "UNAUTHORIZED"),
+    ),
+    (
+        &["POST"],
+        "/api/v1/me/encryption-vault/rotate",
+        Input::Nothing(401, "UNAUTHORIZED"),
+    ),
+    (
+        &["POST", "DELETE"],
+        "/api/v1/me/encryption-vault/recovery-wrap",
+        Input::Nothing(401, "UNAUTHORIZED"),
+    ),
+    (
+        &["POST"],
+        "/api/v1/me/encryption-vault/recovery-wrap/restore",
+        Input::Nothing(401, "UNAUTHORIZED"),
+    ),
+    (
+        &["POST"],
+        "/api/v1/me/encryption-vault/zero-knowledge",
+        Input::Nothing(401, "UNAUTHORIZED"),
+    ),
     (
         &["POST"],
         "/api/auth/admin/has-permission",

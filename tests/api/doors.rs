@@ -68,7 +68,7 @@ const fn two_factor(
 }
 
 /// One for each door that checks something.
-pub const RECIPES: [Recipe; 23] = [
+pub const RECIPES: [Recipe; 24] = [
     Recipe {
         method: "POST",
         path: "/api/auth/passkey/verify-authentication",
@@ -193,6 +193,17 @@ pub const RECIPES: [Recipe; 23] = [
         checks: Checks::Password,
         send: |app, _, session, secret| {
             let request = app.request("DELETE", "/api/v1/auth/account");
+            with_cookie(request.json(&json!({"password": secret})), session)
+        },
+        wrong: (401, "INVALID_CREDENTIALS"),
+    },
+    Recipe {
+        method: "POST",
+        path: "/api/v1/me/encryption-vault/recovery-wrap/restore",
+        checks: Checks::Password,
+        send: |app, _, session, secret| {
+            let path = "/api/v1/me/encryption-vault/recovery-wrap/restore";
+            let request = app.request("POST", path);
             with_cookie(request.json(&json!({"password": secret})), session)
         },
         wrong: (401, "INVALID_CREDENTIALS"),

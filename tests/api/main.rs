@@ -80,3 +80,4 @@ mod tokens;
 mod two_factor;
 mod v1_account;
 mod v1_auth;
+mod vault;

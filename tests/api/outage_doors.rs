@@ -115,6 +115,10 @@ fn reset(request: RequestBuilder, person: &Person) -> RequestBuilder {
     request.json(&json!({"token": person.reset, "newPassword": NEW}))
 }
 
+fn recovery_wrap(request: RequestBuilder, _: &Person) -> RequestBuilder {
+    request.json(&json!({"recoveryWrappedMk": "x", "recoveryIv": "x"}))
+}
+
 fn somebody(request: RequestBuilder, _: &Person) -> RequestBuilder {
     request.json(&json!({
         "userId": "x", "data": {"name": "x"}, "role": "user", "sessionToken": "x", "newPassword": NEW,
@@ -165,6 +169,37 @@ const ENTRIES: [Entry; 116] = [
         guild,
         Closed,
         400,
+const ENTRIES: [Entry; 115] = [
+    nothing("GET", "/api/v1/me/encryption-vault/status", Closed, 200),
+    nothing("POST", "/api/v1/me/encryption-vault/init", Closed, 200),
+    nothing("GET", "/api/v1/me/encryption-vault/key", Closed, 404),
+    nothing("POST", "/api/v1/me/encryption-vault/rotate", Closed, 200),
+    Entry(
+        "POST",
+        "/api/v1/me/encryption-vault/recovery-wrap",
+        recovery_wrap,
+        Closed,
+        404,
+    ),
+    nothing(
+        "DELETE",
+        "/api/v1/me/encryption-vault/recovery-wrap",
+        Closed,
+        404,
+    ),
+    Entry(
+        "POST",
+        "/api/v1/me/encryption-vault/recovery-wrap/restore",
+        password,
+        Closed,
+        404,
+    ),
+    Entry(
+        "POST",
+        "/api/v1/me/encryption-vault/zero-knowledge",
+        |request, _| request.json(&json!({"enable": true})),
+        Closed,
+        404,
     ),
     // It is off here.
     nothing(
@@ -574,7 +609,7 @@ impl Entry {
         assert_eq!(answer.header("retry-after"), "1", "{method} {path}");
         assert!(answer.cookies().is_empty(), "{method} {path}");
         let sentence = "Service temporarily unavailable";
-        let wanted = if ["/api/v1/admin/", "/api/v1/api-keys"]
+        let wanted = if ["/api/v1/admin/", "/api/v1/api-keys", "/api/v1/me/"]
             .iter()
             .any(|guarded| path.starts_with(guarded))
         {

@@ -2,13 +2,15 @@
 
 #![cfg(test)]
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use chrono::TimeDelta;
 use mana_auth::store::Actor;
 use serde_json::{Value, json};
 
 use crate::account::last_link;
 use crate::authenticator::Authenticator;
-use crate::client::{Answer, ORIGIN, answer, link_token};
+use crate::client::{Answer, ORIGIN, answer, link_token, session_of};
 use crate::harness::TestApp;
 use crate::passkeys::{ADD, SIGN_IN, begin, end};
 
@@ -216,6 +218,7 @@ pub async fn whole_flow(app: &TestApp) -> Seen {
     post("/api/auth/sign-out", &cookie, &json!({})).await;
     self_service(app, &mut seen).await;
     passkeys_and_keys(app, &mut seen).await;
+    vault(app, &mut seen).await;
     app.effects_done().await;
     seen.add_mails(app);
     seen
@@ -360,5 +363,52 @@ async fn passkeys_and_keys(app: &TestApp, seen: &mut Seen) {
         let body = json!({"apiKey": key});
         let told = app.post("/api/v1/api-keys/validate", &body).await;
         assert_eq!(told.json()["valid"], json!(key == made));
+    }
+}
+
+/// The vault of the account that is left, through all of its modes.
+async fn vault(app: &TestApp, seen: &mut Seen) {
+    let body = json!({"email": EMAIL, "password": PASSWORD});
+    let entered = app.post("/api/auth/sign-in/email", &body).await;
+    assert_eq!(entered.status, 200, "{}", entered.text);
+    seen.add_answer(&entered);
+    let session = session_of(&entered);
+    let mut keys = Vec::new();
+    let mut send = async |method: &str, path: &str, body: Value| {
+        let answered = app.vault(&session, method, path, &body).await;
+        assert!(answered.status < 500, "{method} {path}: {}", answered.text);
+        keys.extend(answered.json()["masterKey"].as_str().map(str::to_owned));
+        answered
+    };
+    let wrap = json!({"recoveryWrappedMk": "x".repeat(64), "recoveryIv": "y".repeat(16)});
+    send("GET", "/key", Value::Null).await;
+    send("POST", "/init", Value::Null).await;
+    send("POST", "/rotate", Value::Null).await;
+    let key = send("GET", "/key", Value::Null).await.json()["masterKey"].clone();
+    for (path, body) in [
+        ("/recovery-wrap", wrap),
+        (
+            "/recovery-wrap/restore",
+            json!({"password": WRONG_PASSWORD}),
+        ),
+        ("/zero-knowledge", json!({"enable": true})),
+        ("/init", Value::Null),
+        (
+            "/zero-knowledge",
+            json!({"enable": false, "masterKey": "AAAA"}),
+        ),
+        (
+            "/zero-knowledge",
+            json!({"enable": false, "masterKey": key}),
+        ),
+        ("/zero-knowledge", json!({"enable": true})),
+    ] {
+        send("POST", path, body).await;
+    }
+    assert_eq!(keys.len(), 3, "{}", keys.len());
+    for key in keys {
+        let bytes = STANDARD.decode(&key).unwrap();
+        seen.add("master key", &key);
+        seen.add("master key", &mana_auth::crypto::hex::encode(&bytes));
     }
 }

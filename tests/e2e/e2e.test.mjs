@@ -11,6 +11,7 @@ import { mailOutage } from './scenarios/mail_outage.mjs';
 import { ownRoutes } from './scenarios/own_routes.mjs';
 import { ownRoutesAccount } from './scenarios/own_routes_account.mjs';
 import { stopping } from './scenarios/stopping.mjs';
+import { vault } from './scenarios/vault.mjs';
 import { assertNothingLeaked } from './secrecy.mjs';
 import { eventually } from './wait.mjs';
 import { startWorld, stopWorld } from './world.mjs';
@@ -24,6 +25,7 @@ describe('the service', () => {
   clientAccount(world);
   ownRoutes(world);
   ownRoutesAccount(world);
+  vault(world);
   credits(world);
   mailOutage(world);
   cors(world);

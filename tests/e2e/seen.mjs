@@ -1,7 +1,8 @@
 // Remembers each secret and each piece of personal data that these tests see on the wire, and finds them elsewhere.
 import { keyIn } from './totp.mjs';
 
-const SECRET_FIELDS = ['token', 'accessToken', 'refreshToken', 'idToken', 'password', 'newPassword', 'currentPassword'];
+const SECRET_FIELDS = ['token', 'accessToken', 'refreshToken', 'idToken', 'password', 'newPassword', 'currentPassword',
+  'masterKey'];
 const PERSONAL_FIELDS = ['email', 'newEmail', 'oldEmail', 'name', 'image', 'logo', 'banReason'];
 
 class Seen {

@@ -1,0 +1,354 @@
+//! `/api/v1/me/encryption-vault/*`: the key that encrypts what somebody keeps in the apps (mana-v1.md section 5).
+//!
+//! | method | path | |
+//! |---|---|---|
+//! | GET | `/status` | which vault there is; the only call that is not written down |
+//! | POST | `/init` | the key, made if there is none |
+//! | GET | `/key` | the key; in zero-knowledge mode what the recovery code opens |
+//! | POST | `/rotate` | another key |
+//! | POST, DELETE | `/recovery-wrap` | set and take away what the recovery code opens |
+//! | POST | `/recovery-wrap/restore` | put back what it was before |
+//! | POST | `/zero-knowledge` | switch the mode on and off |
+
+use std::sync::Arc;
+
+use aggregates::vault::{Action, Refusal, Vault};
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::Request;
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{delete, get, post};
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::auth::known_password;
+use super::doors::{Checks, Door};
+use super::error::{Problem, Stated};
+use super::limits::{self, Limit};
+use super::request;
+use super::web::{Call, iso};
+use crate::crypto::password::Password;
+use crate::crypto::vault_key::MasterKey;
+use crate::sessions::Live;
+use crate::sign_in;
+use crate::vault::{self, Outcome, RecoveryWrap, Visit, Wish};
+
+/// Longest half of a recovery wrap, in characters; those of our clients have 64.
+const WRAP_MAX_CHARS: usize = 2048;
+/// Without the password, a recovery wrap is put back only in a session that began less than this ago (S-60).
+const JUST_SIGNED_IN: TimeDelta = TimeDelta::minutes(5);
+
+/// The doors.
+pub fn doors() -> Vec<Door> {
+    let get_door = |path, handler| Door::open(Method::GET, path, handler).never_impersonated();
+    let post_door = |path, handler| Door::open(Method::POST, path, handler);
+    vec![
+        get_door("/status", get(status)),
+        post_door("/init", post(init)),
+        get_door("/key", get(key)),
+        post_door("/rotate", post(rotate)),
+        post_door("/recovery-wrap", post(set_recovery)),
+        Door::open(Method::DELETE, "/recovery-wrap", delete(clear_recovery)),
+        post_door("/recovery-wrap/restore", post(restore_recovery)).checking(Checks::Password),
+        post_door("/zero-knowledge", post(zero_knowledge)),
+    ]
+}
+
+/// Gives problems the shape that the clients of the vault know.
+pub async fn shape(request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    match response.extensions().get::<Problem>() {
+        Some(problem) => problem.of_vault(),
+        None => response,
+    }
+}
+
+const fn stated(status: StatusCode, code: &'static str, message: &'static str) -> Stated {
+    Stated {
+        status,
+        code: Some(code),
+        message,
+    }
+}
+
+const fn bad_request(message: &'static str) -> Stated {
+    stated(StatusCode::BAD_REQUEST, "BAD_REQUEST", message)
+}
+
+static NO_VAULT: Stated = stated(
+    StatusCode::NOT_FOUND,
+    "VAULT_NOT_INITIALISED",
+    "vault not initialised",
+);
+static ROTATE_FORBIDDEN: Stated = stated(
+    StatusCode::CONFLICT,
+    "ZK_ROTATE_FORBIDDEN",
+    "cannot rotate in zero-knowledge mode",
+);
+static ZK_ACTIVE: Stated = stated(
+    StatusCode::CONFLICT,
+    "ZK_ACTIVE",
+    "cannot clear recovery wrap while zero-knowledge is active",
+);
+static NO_RECOVERY_WRAP: Stated = stated(
+    StatusCode::BAD_REQUEST,
+    "RECOVERY_WRAP_MISSING",
+    "set a recovery wrap before enabling zero-knowledge",
+);
+static NOTHING_KEPT: Stated = stated(
+    StatusCode::NOT_FOUND,
+    "NO_PREVIOUS_RECOVERY_WRAP",
+    "no previous recovery wrap is kept",
+);
+static OTHER_KEY: Stated = stated(
+    StatusCode::CONFLICT,
+    "MASTER_KEY_MISMATCH",
+    "masterKey is not the key of this vault",
+);
+static WRAP_REQUIRED: Stated =
+    bad_request("recoveryWrappedMk and recoveryIv are required (base64 strings)");
+static ENABLE_REQUIRED: Stated = bad_request("`enable: boolean` is required");
+static KEY_REQUIRED: Stated =
+    bad_request("`masterKey: base64` is required when disabling zero-knowledge");
+static KEY_LENGTH: Stated = bad_request("masterKey must decode to 32 bytes");
+static TIME_REQUIRED: Stated = bad_request("at must be an ISO 8601 time");
+
+fn refused(action: Action, reason: Refusal) -> Problem {
+    let stated = match (reason, action) {
+        (Refusal::NoVault, _) => &NO_VAULT,
+        (Refusal::ZeroKnowledge, Action::Rotate) => &ROTATE_FORBIDDEN,
+        (Refusal::ZeroKnowledge, _) => &ZK_ACTIVE,
+        (Refusal::NoRecoveryWrap, _) => &NO_RECOVERY_WRAP,
+        (Refusal::NothingKept, _) => &NOTHING_KEPT,
+        (Refusal::AnotherKey, _) => &OTHER_KEY,
+        // These answer for themselves, before it comes to this.
+        (Refusal::Impersonated, _) => return Problem::AdminOnly,
+        (Refusal::NotProven, _) => return Problem::SessionNotFresh,
+    };
+    Problem::Stated(stated, None)
+}
+
+/// Who calls: by an access token, a session's token or its cookie, never from the cache (I-9). Whoever acts as somebody
+/// is written down and refused (S-66), and so are calls above the limit, once an hour (S-80, I-11).
+async fn enter(call: &Call, action: Action, limit: &Limit) -> Result<Arc<Live>, Problem> {
+    let live = call.required_stored_person().await?;
+    let visit = visit(call, &live);
+    if let Err(problem) = limit.take_for(call.app(), &live.user.id).await {
+        let is_too_much = matches!(problem, Problem::TooManyRequests { .. });
+        if is_too_much
+            && limits::VAULT_LIMITED
+                .allows(call.app(), &live.user.id)
+                .await?
+        {
+            vault::call(call.app(), &visit, &Wish::TooMuch).await?;
+        }
+        return Err(problem);
+    }
+    if let Err(problem) = call.admit(&live).await {
+        let denied = Wish::Denied(action, Refusal::Impersonated);
+        vault::call(call.app(), &visit, &denied).await?;
+        return Err(problem);
+    }
+    Ok(live)
+}
+
+fn visit<'a>(call: &'a Call, live: &'a Live) -> Visit<'a> {
+    Visit {
+        live,
+        caller: &call.caller,
+    }
+}
+
+/// The body; what is no JSON object counts as missing.
+fn body(call: &Call) -> Value {
+    request::read_any(&call.bytes).unwrap_or_default()
+}
+
+/// Takes a text out of a body, to be wiped; none if it is empty or no text.
+fn secret_text(body: &mut Value, field: &str) -> Option<Zeroizing<String>> {
+    match body.get_mut(field).map(Value::take) {
+        Some(Value::String(text)) if !text.is_empty() => Some(Zeroizing::new(text)),
+        _ => None,
+    }
+}
+
+async fn status(call: Call) -> Result<Response, Problem> {
+    let live = call.required_stored_person().await?;
+    call.admit(&live).await?;
+    let vault::Status {
+        mode,
+        recovery_set_at,
+    } = vault::status(call.app(), &live.user.id).await?;
+    let has_recovery = matches!(mode, Vault::StandardWithRecovery | Vault::ZeroKnowledge);
+    let body = json!({
+        "vaultExists": mode != Vault::Absent, "hasRecoveryWrap": has_recovery,
+        "zeroKnowledge": mode == Vault::ZeroKnowledge, "recoverySetAt": recovery_set_at.map(iso),
+    });
+    Ok(Json(body).into_response())
+}
+
+async fn init(call: Call) -> Result<Response, Problem> {
+    give(&call, Action::Init, &limits::VAULT, Wish::Init).await
+}
+
+async fn key(call: Call) -> Result<Response, Problem> {
+    give(&call, Action::Fetch, &limits::VAULT, Wish::Fetch).await
+}
+
+async fn rotate(call: Call) -> Result<Response, Problem> {
+    give(&call, Action::Rotate, &limits::VAULT_CHANGE, Wish::Rotate).await
+}
+
+/// A call that gives the key out.
+async fn give(call: &Call, action: Action, limit: &Limit, wish: Wish) -> Result<Response, Problem> {
+    let live = enter(call, action, limit).await?;
+    match vault::call(call.app(), &visit(call, &live), &wish).await? {
+        Outcome::Key {
+            key,
+            format_version,
+            kek_id,
+        } => Ok(key_answer(&key, format_version, &kek_id)),
+        Outcome::Recovery { wrap, .. } => {
+            let mut body = recovery_json(&wrap);
+            body["requiresRecoveryCode"] = json!(true);
+            Ok(Json(body).into_response())
+        }
+        outcome => ended(outcome).map(|()| ok()),
+    }
+}
+
+/// The key with what belongs to it. The text is wiped when it is sent.
+fn key_answer(key: &MasterKey, format_version: i16, kek_id: &str) -> Response {
+    let (key, kek_id) = (key.to_base64(), Value::from(kek_id));
+    let capacity = key.len() + kek_id.to_string().len() + 64;
+    // The full capacity at once: growing would leave unwiped copies behind.
+    let mut body = Zeroizing::new(Vec::with_capacity(capacity));
+    body.extend_from_slice(br#"{"masterKey":""#);
+    body.extend_from_slice(key.as_bytes());
+    let rest = format!(r#"","formatVersion":{format_version},"kekId":{kek_id}}}"#);
+    body.extend_from_slice(rest.as_bytes());
+    let mut response = Response::new(Body::from(Bytes::from_owner(body)));
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+fn recovery_json(wrap: &RecoveryWrap) -> Value {
+    json!({
+        "recoveryWrappedMk": wrap.wrapped_mk, "recoveryIv": wrap.iv, "formatVersion": wrap.format_version,
+    })
+}
+
+fn ok() -> Response {
+    Json(json!({"ok": true})).into_response()
+}
+
+/// A call that is done, or is not.
+fn ended(outcome: Outcome) -> Result<(), Problem> {
+    match outcome {
+        Outcome::Key { .. } | Outcome::Recovery { .. } | Outcome::Done => Ok(()),
+        Outcome::Refused(action, reason) => Err(refused(action, reason)),
+        Outcome::NotOpened => Err(Problem::Internal),
+    }
+}
+
+async fn set_recovery(call: Call) -> Result<Response, Problem> {
+    let live = enter(&call, Action::RecoverySet, &limits::VAULT_CHANGE).await?;
+    let mut body = body(&call);
+    let mut half = |field: &str| match body.get_mut(field).map(Value::take) {
+        Some(Value::String(text)) if is_half_of_wrap(&text) => Ok(text),
+        _ => Err(Problem::Stated(&WRAP_REQUIRED, None)),
+    };
+    let wrap = RecoveryWrap {
+        wrapped_mk: half("recoveryWrappedMk")?,
+        iv: half("recoveryIv")?,
+        format_version: 1,
+    };
+    let wish = Wish::SetRecovery(wrap);
+    ended(vault::call(call.app(), &visit(&call, &live), &wish).await?)?;
+    Ok(ok())
+}
+
+/// Opaque to us, but a text that can be kept.
+fn is_half_of_wrap(text: &str) -> bool {
+    !text.is_empty() && text.chars().count() <= WRAP_MAX_CHARS && !text.contains('\0')
+}
+
+async fn clear_recovery(call: Call) -> Result<Response, Problem> {
+    let live = enter(&call, Action::RecoveryClear, &limits::VAULT_CHANGE).await?;
+    let visit = visit(&call, &live);
+    ended(vault::call(call.app(), &visit, &Wish::ClearRecovery).await?)?;
+    Ok(ok())
+}
+
+/// Only for whoever shows the password, or has just signed in (S-76).
+async fn restore_recovery(call: Call) -> Result<Response, Problem> {
+    let live = enter(&call, Action::RecoveryRestore, &limits::VAULT_CHANGE).await?;
+    let mut body = body(&call);
+    let had_at = match body.get("at") {
+        None | Some(Value::Null) => None,
+        Some(at) => Some(time(at).ok_or(Problem::Stated(&TIME_REQUIRED, None))?),
+    };
+    let password = secret_text(&mut body, "password");
+    let password = password
+        .map(|password| known_password(password.to_string()))
+        .transpose()?;
+    if let Err(problem) = prove(&call, &live, password).await {
+        if problem.status().is_client_error() {
+            let denied = Wish::Denied(Action::RecoveryRestore, Refusal::NotProven);
+            vault::call(call.app(), &visit(&call, &live), &denied).await?;
+        }
+        return Err(problem);
+    }
+    let wish = Wish::RestoreRecovery(had_at);
+    match vault::call(call.app(), &visit(&call, &live), &wish).await? {
+        Outcome::Recovery { wrap, in_place } => {
+            let mut body = recovery_json(&wrap);
+            body["ok"] = json!(true);
+            body["restored"] = json!(in_place);
+            Ok(Json(body).into_response())
+        }
+        outcome => ended(outcome).map(|()| ok()),
+    }
+}
+
+/// Whether it is the owner who calls, whom a stolen session does not show.
+async fn prove(call: &Call, live: &Live, password: Option<Password>) -> Result<(), Problem> {
+    let Some(password) = password else {
+        let age = call.app().clock.now() - live.session.created_at;
+        return (age < JUST_SIGNED_IN)
+            .then_some(())
+            .ok_or(Problem::SessionNotFresh);
+    };
+    sign_in::confirm_password(call.app(), &live.user, password, &call.caller).await?;
+    Ok(())
+}
+
+fn time(value: &Value) -> Option<DateTime<Utc>> {
+    let time = DateTime::parse_from_rfc3339(value.as_str()?).ok()?;
+    Some(time.to_utc())
+}
+
+async fn zero_knowledge(call: Call) -> Result<Response, Problem> {
+    let mut body = body(&call);
+    let enable = body.get("enable").and_then(Value::as_bool);
+    let action = match enable {
+        Some(false) => Action::ZkDisable,
+        Some(true) | None => Action::ZkEnable,
+    };
+    let live = enter(&call, action, &limits::VAULT_CHANGE).await?;
+    let stated = |stated| Problem::Stated(stated, None);
+    let enable = enable.ok_or(stated(&ENABLE_REQUIRED))?;
+    let wish = if enable {
+        Wish::EnableZeroKnowledge
+    } else {
+        let text = secret_text(&mut body, "masterKey").ok_or(stated(&KEY_REQUIRED))?;
+        let key = MasterKey::from_base64(&text).ok_or(stated(&KEY_LENGTH))?;
+        Wish::DisableZeroKnowledge(key)
+    };
+    ended(vault::call(call.app(), &visit(&call, &live), &wish).await?)?;
+    Ok(Json(json!({"ok": true, "zeroKnowledge": enable})).into_response())
+}

@@ -1,0 +1,198 @@
+//! The vaults: giving keys out, changing how they are kept, and writing every call down before it is answered.
+//!
+//! A call reads the vault's row with the version of its stream, lets [`Vault`] decide, and appends the one event that
+//! follows, with the row as it is then: in one transaction, and only if nobody was faster. So the key that is given out
+//! is the vault's at the position of the event that says so, and what a refusal changes is nothing.
+
+mod changes;
+mod kept;
+mod row;
+mod turns;
+
+use aggregates::UserId;
+use aggregates::vault::{Action, Client, Refusal, Vault, VaultCommand, VaultEvent};
+use chrono::{DateTime, Utc};
+use projections::users::UserRow;
+
+use crate::accounts::Caller;
+use crate::app::App;
+use crate::crypto::vault_key::MasterKey;
+use crate::links;
+use crate::sessions::Live;
+use crate::store::{Context, RunError, StoreError, back_off};
+use changes::{Change, Prepared};
+
+pub use kept::forget_old;
+pub use row::{RecoveryWrap, RewrapError, Rewrapped, Stored, VaultRow, read, rewrap};
+pub use turns::Turns;
+
+/// How often a call is tried when other nodes write to the same vault. On one node calls of a vault take turns.
+const ATTEMPTS: u32 = 20;
+/// The longest pause between two attempts is that after this many.
+const PAUSES: u32 = 5;
+
+/// Who calls: somebody in a session of their own, unless an admin acts as them.
+pub struct Visit<'a> {
+    /// The session, as it stands in the database.
+    pub live: &'a Live,
+    /// From where.
+    pub caller: &'a Caller,
+}
+
+/// What is wanted of a vault.
+pub enum Wish {
+    /// The key, new or not.
+    Init,
+    /// The key.
+    Fetch,
+    /// Another key.
+    Rotate,
+    /// This recovery wrap.
+    SetRecovery(RecoveryWrap),
+    /// No recovery wrap.
+    ClearRecovery,
+    /// The recovery wrap that was there at a time, else the one that was replaced last.
+    RestoreRecovery(Option<DateTime<Utc>>),
+    /// Zero-knowledge mode.
+    EnableZeroKnowledge,
+    /// Its end, with the key that the client hands back.
+    DisableZeroKnowledge(MasterKey),
+    /// Only that it was asked for in vain by somebody who has not got past the door.
+    Denied(Action, Refusal),
+    /// Only that too much is asked for.
+    TooMuch,
+}
+
+/// How a call ends that was written down.
+pub enum Outcome {
+    /// The key is given out.
+    Key {
+        /// The key.
+        key: MasterKey,
+        /// For clients.
+        format_version: i16,
+        /// Which key-encryption key wraps it.
+        kek_id: String,
+    },
+    /// What the recovery code opens is given out.
+    Recovery {
+        /// The wrap.
+        wrap: RecoveryWrap,
+        /// Whether it is the vault's.
+        in_place: bool,
+    },
+    /// It is done, or was so already.
+    Done,
+    /// It is refused.
+    Refused(Action, Refusal),
+    /// The key does not open.
+    NotOpened,
+}
+
+/// What the service knows of a vault without giving anything out.
+pub struct Status {
+    /// The mode that it is in.
+    pub mode: Vault,
+    /// When the recovery wrap was set.
+    pub recovery_set_at: Option<DateTime<Utc>>,
+}
+
+/// Looks at somebody's vault.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn status(app: &App, user_id: &str) -> Result<Status, StoreError> {
+    let stored = stored(app, user_id).await?;
+    Ok(Status {
+        mode: stored.mode()?,
+        recovery_set_at: stored.row.and_then(|row| row.recovery_set_at),
+    })
+}
+
+/// Carries out a call and writes it down.
+///
+/// # Errors
+/// When it cannot be written down: then nothing was done.
+pub async fn call(app: &App, visit: &Visit<'_>, wish: &Wish) -> Result<Outcome, StoreError> {
+    let user_id = visit.live.user.id.as_str();
+    let _turn = app.vault_turns.of(user_id).await;
+    let mut attempt = 1;
+    loop {
+        match call_once(app, visit, wish).await {
+            Err(StoreError::Conflict) if attempt < ATTEMPTS => {
+                back_off(attempt.min(PAUSES)).await;
+                attempt += 1;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn call_once(app: &App, visit: &Visit<'_>, wish: &Wish) -> Result<Outcome, StoreError> {
+    let Visit { live, caller } = visit;
+    let stored = stored(app, &live.user.id).await?;
+    let mode = stored.mode()?;
+    let Prepared { ask, brought } = changes::prepare(app, &stored, mode, wish).await?;
+    let at = app.clock.now();
+    let command = VaultCommand {
+        ask,
+        owner: UserId::new(&live.user.id),
+        client: Client {
+            ip_address: caller.client.ip_address.clone(),
+            user_agent: caller.client.user_agent.clone(),
+        },
+        at,
+    };
+    let context = caller.context(live.actor()).in_session(&live.session.id);
+    let mut outcome = None;
+    let with = |events: &[VaultEvent]| {
+        let event = events.first().ok_or(StoreError::Conflict)?;
+        let custody = app.store.custody();
+        let (ended, change) = changes::follow(custody, &stored, event, wish, brought, at)?;
+        outcome = Some(ended);
+        completed(app, &live.user, &stored, change, context)
+    };
+    let read = (mode, stored.version);
+    let run = app
+        .store
+        .run_at::<Vault>(&stored.owner, read, command, with);
+    match run.await {
+        Ok(_) => outcome.ok_or(StoreError::Conflict),
+        Err(RunError::Refused(never)) => match never {},
+        Err(RunError::Store(error)) => Err(error),
+    }
+}
+
+/// Adds what changes in custody, and the mail about it, to a command.
+fn completed(
+    app: &App,
+    user: &UserRow,
+    stored: &Stored,
+    change: Change,
+    mut context: Context,
+) -> Result<Context, StoreError> {
+    let custody = app.store.custody();
+    if let Some(row) = &change.row {
+        let before = stored.row.as_ref();
+        let keeps_wrap = before.is_some_and(|before| row.keeps_wrap_of(before));
+        context = context.with_vault(row.to_json()?, keeps_wrap);
+    }
+    if let Some(wrap) = &change.kept {
+        context = context.with_secret(kept::put(custody, &user.id, wrap)?);
+    }
+    if let Some(id) = &change.put_back {
+        context = context.with_secret(kept::delete(custody, &user.id, id));
+    }
+    Ok(match change.mail {
+        Some(told) => links::tell_of_vault_change(app, user, told, context),
+        None => context,
+    })
+}
+
+async fn stored(app: &App, user_id: &str) -> Result<Stored, StoreError> {
+    let owners = [user_id.to_owned()];
+    let mut found = read(&app.pool, &owners).await?;
+    found
+        .pop()
+        .ok_or_else(|| StoreError::Broken("no answer about a vault".to_owned()))
+}

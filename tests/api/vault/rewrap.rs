@@ -1,0 +1,159 @@
+//! Another key-encryption key: wraps by the one before are opened, and wrapped anew while the vault is in use.
+
+use mana_auth::crypto::aead::Key32;
+use mana_auth::crypto::key_ring::KeyRing;
+use mana_auth::vault::{self, Rewrapped, Stored};
+use serde_json::{Value, json};
+
+use super::Mode::{Absent, Standard, WithRecovery, ZeroKnowledge};
+use super::custody::{as_of_the_original, column, set};
+use super::{bring_to, mode_of, off, on, wrap};
+use crate::client::{Session, UNVERIFIED};
+use crate::harness::{TestApp, wait_until};
+
+/// The key of every other test, and the one that takes its place.
+fn ring() -> KeyRing {
+    let keys = [("env-v1", 0), ("k2", 2)];
+    KeyRing::new(
+        "k2",
+        keys.map(|(id, byte)| (id.to_owned(), Key32::from_bytes([byte; 32]))),
+    )
+}
+
+/// The same for a service.
+const NEW_KEY_FIRST: (&str, &str) = (
+    "MANA_AUTH_KEKS",
+    "k2:AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=,env-v1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+);
+
+async fn read(app: &TestApp, who: &Session) -> Stored {
+    let owners = [who.user_id.clone()];
+    vault::read(&app.app.pool, &owners).await.unwrap().remove(0)
+}
+
+async fn rewrap(app: &TestApp, stored: &Stored) -> Rewrapped {
+    vault::rewrap(&app.app.pool, &ring(), stored).await.unwrap()
+}
+
+/// Which key opens it now.
+async fn wrapped_by(app: &TestApp, who: &Session) -> Option<String> {
+    let stored = read(app, who).await;
+    stored.row.unwrap().wrapped_by().map(str::to_owned)
+}
+
+/// S-72: the key stays, whatever mode the vault is in; no event says so, and a node with both keys gives it out.
+#[tokio::test]
+async fn a_key_is_wrapped_anew_and_stays_the_same_s72() {
+    let app = TestApp::start(&[UNVERIFIED]).await;
+    let node = app.node(&[UNVERIFIED, NEW_KEY_FIRST]).await;
+    for (number, mode) in super::MODES.into_iter().enumerate() {
+        let who = app.signed_in(&format!("p{number}")).await;
+        let key = bring_to(&app, &who, mode).await;
+        let lines = app.vault_lines(&who.user_id).await;
+        let wanted = match mode {
+            Absent | ZeroKnowledge => Rewrapped::NotNeeded,
+            Standard | WithRecovery => Rewrapped::Done,
+        };
+        assert_eq!(
+            rewrap(&app, &read(&app, &who).await).await,
+            wanted,
+            "{mode:?}"
+        );
+        let again = rewrap(&app, &read(&app, &who).await).await;
+        assert_eq!(again, Rewrapped::NotNeeded, "{mode:?}");
+        assert_eq!(app.vault_lines(&who.user_id).await, lines);
+        assert_eq!(mode_of(&app, &who).await, mode);
+        if wanted == Rewrapped::Done {
+            let given = node.vault_does(&who, "GET", "/key", &Value::Null).await;
+            let same = json!({"masterKey": key, "formatVersion": 1, "kekId": "k2"});
+            assert_eq!(given, same, "{mode:?}");
+        }
+    }
+}
+
+/// What the original has wrapped is bound, and known by its check value.
+#[tokio::test]
+async fn wraps_of_the_original_are_bound_by_a_rewrap() {
+    let checked = ("MANA_AUTH_VAULT_CHECK_MASTER_KEY", "true");
+    let app = TestApp::start(&[UNVERIFIED, NEW_KEY_FIRST, checked]).await;
+    let ada = app.signed_in("ada").await;
+    bring_to(&app, &ada, WithRecovery).await;
+    as_of_the_original(&app, &ada, &[5; 32]).await;
+    assert_eq!(rewrap(&app, &read(&app, &ada).await).await, Rewrapped::Done);
+    assert_eq!(column::<i16>(&app, &ada, "wrap_format").await, 1);
+    app.vault_does(&ada, "POST", "/zero-knowledge", &on()).await;
+    let refused = app
+        .vault(&ada, "POST", "/zero-knowledge", &off(&super::other_key()))
+        .await;
+    assert_eq!(refused.refusal(), (409, "MASTER_KEY_MISMATCH".to_owned()));
+}
+
+/// A wrap that does not open is named and left alone.
+#[tokio::test]
+async fn a_wrap_that_does_not_open_is_not_wrapped_anew() {
+    let app = TestApp::start(&[UNVERIFIED]).await;
+    let ada = app.signed_in("ada").await;
+    let key = bring_to(&app, &ada, Standard).await;
+    set(&app, &ada, "wrap_version = 7").await;
+    let failed = vault::rewrap(&app.app.pool, &ring(), &read(&app, &ada).await).await;
+    let why = failed.unwrap_err().to_string();
+    assert_eq!(
+        why,
+        "the wrapped secret does not belong here or was altered"
+    );
+    set(&app, &ada, "wrap_version = 1").await;
+    assert_eq!(app.vault_key(&ada).await, key);
+}
+
+/// Whoever has read a row before somebody else wrapped its key does not bring the old wrap back: neither another rewrap
+/// nor a call that leaves the key alone. A call that makes a new wrap, or takes it away, has its way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rewrap_and_a_call_at_once_both_take_effect_s72() {
+    let app = TestApp::start(&[UNVERIFIED]).await;
+    let new = app.node(&[UNVERIFIED, NEW_KEY_FIRST]).await;
+    for (number, (method, path, body, after, by)) in [
+        (
+            "POST",
+            "/recovery-wrap",
+            wrap("second"),
+            WithRecovery,
+            Some("k2"),
+        ),
+        (
+            "DELETE",
+            "/recovery-wrap",
+            Value::Null,
+            Standard,
+            Some("k2"),
+        ),
+        ("POST", "/zero-knowledge", on(), ZeroKnowledge, None),
+        ("POST", "/rotate", Value::Null, Standard, Some("env-v1")),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let who = app.signed_in(&format!("p{number}")).await;
+        let key = bring_to(&app, &who, WithRecovery).await;
+        let before = read(&app, &who).await;
+        // The call has read the row and waits for its turn to append.
+        let mut turn = app.admin.begin().await.unwrap();
+        let lock = "select pg_advisory_xact_lock(7165746300)";
+        sqlx::query(lock).execute(&mut *turn).await.unwrap();
+        let waits = "pg_locks where locktype = 'advisory' and not granted
+                     and database = (select oid from pg_database where datname = current_database())";
+        let call = app.vault_does(&who, method, path, &body);
+        let meanwhile = async {
+            wait_until("the call to wait", async || app.count(waits).await > 0).await;
+            assert_eq!(rewrap(&app, &before).await, Rewrapped::Done, "{path}");
+            assert_eq!(rewrap(&app, &before).await, Rewrapped::Changed, "{path}");
+            turn.commit().await.unwrap();
+        };
+        let (answered, ()) = tokio::join!(call, meanwhile);
+        assert_eq!(mode_of(&app, &who).await, after, "{path}");
+        assert_eq!(wrapped_by(&app, &who).await.as_deref(), by, "{path}");
+        if by.is_some() {
+            let wanted = answered["masterKey"].as_str().unwrap_or(&key);
+            assert_eq!(new.vault_key(&who).await, wanted, "{path}");
+        }
+    }
+}
