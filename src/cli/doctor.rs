@@ -1,5 +1,7 @@
 //! `doctor`: whether everything that is stored is whole and opens.
 
+mod vaults;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -36,15 +38,16 @@ const ROOM: i64 = 10_000_000;
 /// Arguments of `doctor`.
 #[derive(Args)]
 #[command(after_help = "\
-Checks, as of one moment and beside a running service: every secret opens with the configured keys; every event
-decodes, its personal fields open, positions and streams have no holes; claims and people belong together; the log
-is the one that was last seen and has room to grow; the mail server is there. The exit code is 1 if anything fails.
+Checks, as of one moment and beside a running service: every secret and every vault opens with the configured keys;
+every event decodes, its personal fields open, positions and streams have no holes; claims and people belong together;
+the log is the one that was last seen and has room to grow; the mail server is there. The exit code is 1 if anything
+fails.
 
 Examples:
   mana-auth doctor
   mana-auth doctor --deep --json")]
 pub struct Arguments {
-    /// Also fold all events in memory and compare every read model row for row
+    /// Also fold all events in memory and compare every read model row for row, and every vault
     #[arg(long)]
     deep: bool,
     /// Print progress as lines of JSON, then one object with all checks and every problem
@@ -163,6 +166,7 @@ async fn examine(
     checks.push(events(&store, &mut snapshot, arguments.json).await?);
     checks.push(streams(&mut snapshot).await?);
     checks.push(addresses(&claims, &mut snapshot).await?);
+    checks.push(vaults::check(&store, &mut snapshot, arguments.deep).await?);
     snapshot.rollback().await?;
     connection.close().await?;
     if arguments.deep {

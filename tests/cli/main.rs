@@ -14,6 +14,7 @@ mod doctor;
 mod doctor_claims;
 mod doctor_log;
 mod doctor_secrets;
+mod doctor_vaults;
 mod events;
 #[path = "../api/harness.rs"]
 #[expect(
