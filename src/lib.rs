@@ -47,4 +47,5 @@ pub mod step_up;
 pub mod store;
 pub mod telemetry;
 pub mod tokens;
+pub mod transparency;
 pub mod vault;

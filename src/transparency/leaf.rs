@@ -1,0 +1,233 @@
+//! Leaves: the bytes of an event that the tree is made of. Leaf `n` is event `n` as it is stored, personal fields sealed,
+//! as canonical JSON (RFC 8785). Integers above 2^53 are texts, because JSON readers keep no more digits of a number;
+//! the time that the database gave has one form, microseconds in UTC.
+
+use chrono::SecondsFormat;
+use serde_json::{Number, Value};
+
+use crate::store::log::StoredRow;
+
+/// Integers beyond this are texts (RFC 8785 appendix D).
+const EXACT_MAX: u64 = 1 << 53;
+
+/// The leaf of an event.
+pub fn leaf(row: &StoredRow) -> Vec<u8> {
+    let recorded_at = row.recorded_at.to_rfc3339_opts(SecondsFormat::Micros, true);
+    let event_id = row.event_id.to_string();
+    let mut out = Vec::with_capacity(1024);
+    let mut open = b'{';
+    // In the order that the canonical form asks for.
+    let mut field = |name: &str, write: &dyn Fn(&mut Vec<u8>)| {
+        out.push(std::mem::replace(&mut open, b','));
+        write_text(name, &mut out);
+        out.push(b':');
+        write(&mut out);
+    };
+    field("aggregate_id", &|out| write_text(&row.aggregate_id, out));
+    field("aggregate_type", &|out| {
+        write_text(&row.aggregate_type, out);
+    });
+    field("event_id", &|out| write_text(&event_id, out));
+    field("event_type", &|out| write_text(&row.event_type, out));
+    field("event_version", &|out| write_text(&row.event_version, out));
+    field("metadata", &|out| write_value(&row.metadata, out));
+    field("payload", &|out| write_value(&row.payload, out));
+    field("position", &|out| write_number(&row.position.into(), out));
+    field("recorded_at", &|out| write_text(&recorded_at, out));
+    field("sequence", &|out| write_number(&row.sequence.into(), out));
+    out.push(b'}');
+    out
+}
+
+/// Writes a value in canonical form.
+fn write_value(value: &Value, out: &mut Vec<u8>) {
+    match value {
+        Value::Null => out.extend(b"null"),
+        Value::Bool(true) => out.extend(b"true"),
+        Value::Bool(false) => out.extend(b"false"),
+        Value::Number(number) => write_number(number, out),
+        Value::String(text) => write_text(text, out),
+        Value::Array(items) => {
+            out.push(b'[');
+            for (n, item) in items.iter().enumerate() {
+                if n > 0 {
+                    out.push(b',');
+                }
+                write_value(item, out);
+            }
+            out.push(b']');
+        }
+        Value::Object(fields) => {
+            let mut fields: Vec<_> = fields.iter().collect();
+            // By UTF-16 code units, which is another order than that of code points.
+            fields.sort_by(|(one, _), (other, _)| one.encode_utf16().cmp(other.encode_utf16()));
+            out.push(b'{');
+            for (n, (name, value)) in fields.into_iter().enumerate() {
+                if n > 0 {
+                    out.push(b',');
+                }
+                write_text(name, out);
+                out.push(b':');
+                write_value(value, out);
+            }
+            out.push(b'}');
+        }
+    }
+}
+
+/// `serde_json` escapes what RFC 8785 section 3.2.2.2 escapes, in the same way.
+fn write_text(text: &str, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, text).expect("a text is JSON, and memory takes it");
+}
+
+fn write_number(number: &Number, out: &mut Vec<u8>) {
+    let exact = |magnitude: u64| magnitude <= EXACT_MAX;
+    let text = match (number.as_i64(), number.as_u64()) {
+        (Some(integer), _) if exact(integer.unsigned_abs()) => integer.to_string(),
+        (Some(integer), _) => format!("\"{integer}\""),
+        (None, Some(integer)) => format!("\"{integer}\""),
+        (None, None) => fraction(number.as_f64().expect("what is no integer is a fraction")),
+    };
+    out.extend(text.as_bytes());
+}
+
+/// A number as ECMAScript prints it (ECMA-262 section 6.1.6.1.20): the shortest digits that read as the same number.
+fn fraction(number: f64) -> String {
+    // Of two that are as short and as near, ECMAScript and `serde_json` take the even one, and Rust's own form the upper.
+    let shortest = serde_json::to_string(&number.abs()).expect("a fraction is JSON");
+    let (mantissa, exponent) = shortest.split_once('e').unwrap_or((&shortest, "0"));
+    let (whole, rest) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let all = format!("{whole}{rest}");
+    let digits = all.trim_start_matches('0');
+    let exponent: i32 = exponent.parse().expect("an exponent is an integer");
+    let point = whole.len() as i32 + exponent - (all.len() - digits.len()) as i32;
+    let digits = digits.trim_end_matches('0');
+    let count = digits.len() as i32;
+    let sign = if number < 0.0 { "-" } else { "" };
+    let zeros = |many: i32| "0".repeat(many.unsigned_abs() as usize);
+    let magnitude = match point {
+        _ if number == 0.0 => "0".to_owned(),
+        1..=21 if count <= point => format!("{digits}{}", zeros(point - count)),
+        1..=21 => {
+            let (whole, rest) = digits.split_at(point as usize);
+            format!("{whole}.{rest}")
+        }
+        -5..=0 => format!("0.{}{digits}", zeros(point)),
+        _ => {
+            let (first, rest) = digits.split_at(1);
+            let point_and_rest = if rest.is_empty() {
+                String::new()
+            } else {
+                format!(".{rest}")
+            };
+            format!("{first}{point_and_rest}e{:+}", point - 1)
+        }
+    };
+    format!("{sign}{magnitude}")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn canonical(json: &str) -> String {
+        let mut out = vec![];
+        write_value(&serde_json::from_str(json).unwrap(), &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    /// The bytes never change: whoever holds a checkpoint holds us to them.
+    #[test]
+    fn an_event_has_these_bytes_for_ever() {
+        let row = StoredRow {
+            position: 4711,
+            aggregate_type: "user".to_owned(),
+            aggregate_id: "tcN9rJgqZ5dXw0m2bK7hLf4sVa8yPe1u".to_owned(),
+            sequence: 1,
+            event_type: "user.registered".to_owned(),
+            event_version: "1".to_owned(),
+            payload: json!({"registered": {
+                "name": {"$personal": {"subject": "tcN9rJgqZ5dXw0m2bK7hLf4sVa8yPe1u", "key": 1, "sealed": "00ff"}},
+                "role": "user", "image": null, "email_verified": false, "at": "2026-11-01T09:00:00.123456789Z",
+                "large": [9_007_199_254_740_992_u64, 9_007_199_254_740_993_u64, -9_007_199_254_740_993_i64, u64::MAX],
+                "words": "\u{20ac}$\u{f}\nA'B\"\\\\\"/\u{7f}",
+            }}),
+            metadata: json!({"node": "n1", "actor": "anonymous", "correlation_id": "r-1", "\u{1f600}": 1, "\u{fb33}": 2}),
+            event_id: "01932c07-2a7b-7c3e-8a5b-0123456789ab".parse().unwrap(),
+            recorded_at: "2026-11-01T10:00:00.1+01:00".parse().unwrap(),
+        };
+        let bytes = String::from_utf8(leaf(&row)).unwrap();
+        assert_eq!(
+            bytes,
+            include_str!("../../tests/log/golden/leaf.json").trim_end()
+        );
+    }
+
+    /// The example of RFC 8785 section 3.2.3, and its order of names.
+    #[test]
+    fn names_are_in_the_order_of_utf_16() {
+        let given = r#"{"\u20ac":"Euro Sign","\r":"Carriage Return","\ufb33":"Hebrew","1":"One","\ud83d\ude00":"Smiley",
+            "\u0080":"Control","\u00f6":"Latin"}"#;
+        let names: Vec<String> = canonical(given)
+            .trim_matches(['{', '}'])
+            .split(',')
+            .map(|pair| pair.split_once(':').unwrap().1.replace('"', ""))
+            .collect();
+        let expected = [
+            "Carriage Return",
+            "One",
+            "Control",
+            "Latin",
+            "Euro Sign",
+            "Smiley",
+            "Hebrew",
+        ];
+        assert_eq!(names, expected);
+    }
+
+    /// RFC 8785 appendix B.
+    #[test]
+    fn fractions_are_written_as_by_ecmascript() {
+        for (bits, expected) in [
+            (0x0000_0000_0000_0000, "0"),
+            (0x8000_0000_0000_0000, "0"),
+            (0x0000_0000_0000_0001, "5e-324"),
+            (0x8000_0000_0000_0001, "-5e-324"),
+            (0x7fef_ffff_ffff_ffff, "1.7976931348623157e+308"),
+            (0xffef_ffff_ffff_ffff, "-1.7976931348623157e+308"),
+            (0x4340_0000_0000_0000, "9007199254740992"),
+            (0xc340_0000_0000_0000, "-9007199254740992"),
+            (0x4430_0000_0000_0000, "295147905179352830000"),
+            (0x44b5_2d02_c7e1_4af5, "9.999999999999997e+22"),
+            (0x44b5_2d02_c7e1_4af6, "1e+23"),
+            (0x44b5_2d02_c7e1_4af7, "1.0000000000000001e+23"),
+            (0x444b_1ae4_d6e2_ef4e, "999999999999999700000"),
+            (0x444b_1ae4_d6e2_ef4f, "999999999999999900000"),
+            (0x444b_1ae4_d6e2_ef50, "1e+21"),
+            (0x3eb0_c6f7_a0b5_ed8c, "9.999999999999997e-7"),
+            (0x3eb0_c6f7_a0b5_ed8d, "0.000001"),
+            (0x41b3_de43_5555_5553, "333333333.3333332"),
+            (0x41b3_de43_5555_5554, "333333333.33333325"),
+            (0x41b3_de43_5555_5555, "333333333.3333333"),
+            (0xbecb_f647_612f_3696, "-0.0000033333333333333333"),
+            (0x4314_3ff3_c1cb_0959, "1424953923781206.2"),
+        ] {
+            let text = fraction(f64::from_bits(bits));
+            assert_eq!(text, expected, "{bits:x}");
+        }
+        assert_eq!(
+            canonical("[4.50, 2e-3, 1E30, -0.0, 0.000000000000000000000000001]"),
+            "[4.5,0.002,1e+30,0,1e-27]"
+        );
+    }
+
+    #[test]
+    fn what_reads_the_same_has_the_same_bytes() {
+        let spaced = "{ \"b\" : [ 1 , 2.0 ] , \"a\" : \"\\u0041\\/\\u00e9\" }";
+        assert_eq!(canonical(spaced), "{\"a\":\"A/é\",\"b\":[1,2]}");
+        assert_eq!(canonical("{}"), "{}");
+        assert_eq!(canonical("[]"), "[]");
+    }
+}

@@ -1,0 +1,4 @@
+//! The transparency log: a Merkle tree over all events whose signed checkpoints let others prove that nothing was
+//! changed, removed, reordered or cut off. It follows the log and is never part of a write.
+
+pub mod leaf;
