@@ -26,6 +26,7 @@ use crate::sessions::Sessions;
 use crate::signing::Signing;
 use crate::store::claims::Claims;
 use crate::store::{Store, log};
+use crate::transparency::{builder, checkpoints};
 use crate::vault;
 use crate::{effects, erasure, maintenance, telemetry};
 
@@ -132,7 +133,8 @@ pub async fn start(config: Config, parts: Parts) -> anyhow::Result<(Arc<App>, Ta
     let (stop, stopped) = watch::channel(false);
     let workers = vec![
         tokio::spawn(effects::work(app.clone(), stopped.clone())),
-        tokio::spawn(maintenance::work(app.clone(), stopped)),
+        tokio::spawn(maintenance::work(app.clone(), stopped.clone())),
+        tokio::spawn(builder::work(app.clone(), stopped)),
     ];
     let followers = vec![
         tokio::spawn(log::follow(pool.clone(), freshness.clone(), custody)),
@@ -185,6 +187,9 @@ async fn assemble(config: Config, parts: Parts) -> anyhow::Result<(Arc<App>, Joi
         .ensure_data_key(effects::REQUESTS)
         .await
         .context("opening the key of queued requests")?;
+    checkpoints::ensure_key(&custody)
+        .await
+        .context("opening the key of the transparency log")?;
     let node = crate::crypto::tokens::random_token(8);
     let (store, appender) = Store::start(pool.clone(), &database, custody, claims, node);
     let signing = Signing::open(pool.clone(), store.clone(), clock.clone())

@@ -140,12 +140,14 @@ async fn grant(connection: &mut PgConnection, role: &str) -> anyhow::Result<()> 
 
 /// What the service's role may do. The log: read and append, nothing else.
 const GRANTS: &str = "
-    grant usage on schema public, read to {role};
+    grant usage on schema public, read, followers to {role};
     grant create on schema read to {role};
     grant select, insert on events, log_epochs to {role};
     grant select, insert, update on streams to {role};
     grant select, insert, update, delete on claims, custody, effects, idempotency_keys, rate_limits,
         tokens, attempts, door_events, totp_steps, passkey_uses, api_key_uses, encryption_vaults to {role};
+    grant select, insert, update on followers.leases, followers.tiles to {role};
+    grant select, insert on followers.checkpoints to {role};
     do $$
     declare
         item record;

@@ -26,6 +26,7 @@ pub mod erasure;
 pub mod guard;
 pub mod http;
 pub mod ids;
+pub mod lease;
 pub mod linked;
 pub mod links;
 pub mod magic_link;

@@ -9,6 +9,7 @@ pub mod hex;
 pub mod id_token;
 pub mod jwt;
 pub mod key_ring;
+pub mod notes;
 pub mod password;
 pub mod tokens;
 pub mod totp;

@@ -63,8 +63,8 @@ async fn a_healthy_database_is_well_and_stays_as_it_is() {
     assert_eq!(
         lines,
         [
-            // Pepper, root, key of requests, signing key; data key and password of one person.
-            "ok      secrets open: 6 checked",
+            // Pepper, root, key of requests, key of the log, signing key; data key and password of one person.
+            "ok      secrets open: 7 checked",
             "ok      log continues where it was: 0 checked",
             "ok      log has room to grow: 1 checked",
             "ok      mail server is there: 0 checked",
@@ -112,7 +112,7 @@ async fn damage_is_told_in_lines_for_people_too() {
         said.out
             .contains("FAILED  claims and people belong together: 2 checked\n        user ")
     );
-    assert!(said.out.contains("ok      secrets open: 8 checked\n"));
+    assert!(said.out.contains("ok      secrets open: 9 checked\n"));
 }
 
 #[tokio::test]

@@ -64,7 +64,7 @@ async fn another_key_opens_nothing() {
         "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=",
     );
     let found = examine(&place).await;
-    assert_eq!(found[SECRETS].len(), 6);
+    assert_eq!(found[SECRETS].len(), 7);
     assert_eq!(found.keys().collect::<Vec<_>>(), [NOT_CHECKED, SECRETS]);
     assert!(found[NOT_CHECKED][0].starts_with("not checked: custody row service/service/pepper-1"));
     assert_eq!(place.everything().await, before);

@@ -20,10 +20,12 @@ mod one_winner;
 mod people;
 mod preconditions;
 mod proxy;
+mod rfc9162;
 mod sealing;
 mod session_cache;
 mod snapshots;
 mod tables;
+mod tree;
 
 /// Whether to take minutes and look at everything, or seconds.
 fn is_long() -> bool {

@@ -16,7 +16,7 @@ use crate::people::person;
 /// Says who tried what from where, for a month; erasure deletes it. In clear like the read models.
 const CLEAR_TABLE: &str = "door_events";
 
-const SEALED_TABLES: [&str; 14] = [
+const SEALED_TABLES: [&str; 17] = [
     "api_key_uses",
     "attempts",
     "claims",
@@ -24,6 +24,9 @@ const SEALED_TABLES: [&str; 14] = [
     "effects",
     "encryption_vaults",
     "events",
+    "followers.checkpoints",
+    "followers.leases",
+    "followers.tiles",
     "idempotency_keys",
     "log_epochs",
     "passkey_uses",
@@ -131,7 +134,8 @@ async fn nothing_personal_and_no_token_is_in_clear_outside_the_read_models() {
         "the search is able to find"
     );
     let tables: Vec<String> = sqlx::query_scalar(
-        "select tablename::text from pg_tables where schemaname = 'public'
+        "select case schemaname when 'public' then '' else schemaname || '.' end || tablename as name
+         from pg_tables where schemaname in ('public', 'followers')
          and tablename not like 'events\\_%' and tablename not like '\\_sqlx%' and tablename <> $1 order by 1",
     )
     .bind(CLEAR_TABLE)

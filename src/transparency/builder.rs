@@ -1,0 +1,204 @@
+//! Makes the tree longer and signs what it has become: one node at a time, by a lease, after the events are in the log.
+//! Whatever fails here is logged, shown in the metrics and tried again; nobody who signs in waits for it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use metrics::{counter, gauge};
+use sqlx::PgPool;
+use tlog_tiles::record_hash;
+use tokio::sync::watch;
+
+use super::checkpoints::{self, Current};
+use super::leaf::leaf;
+use super::texts;
+use super::tiles::Edge;
+use crate::app::App;
+use crate::lease::{Held, Lease, RENEWED_EVERY};
+use crate::store::log;
+
+/// Name of the lease.
+const LEASE: &str = "tree";
+/// Events that are added at a time.
+const PAGE: i64 = 5_000;
+/// A checkpoint is signed at most this often: what is written meanwhile comes into the next one.
+const SIGNED_EVERY: Duration = Duration::from_millis(400);
+
+/// What one look at the log came to.
+#[derive(Debug, PartialEq)]
+pub enum Step {
+    /// Another node makes the tree.
+    Standby,
+    /// The tree has this size, and nothing was missing.
+    UpToDate(u64),
+    /// The tree was made longer.
+    Grown {
+        /// Up to this size.
+        size: u64,
+        /// Whether as many events were added as are added at a time, so that there are likely more.
+        more: bool,
+    },
+}
+
+/// Makes the tree until `stop` says so.
+pub async fn work(app: Arc<App>, mut stop: watch::Receiver<bool>) {
+    let builder = Builder::new(&app);
+    let mut written = app.store.freshness().written();
+    let mut lag = Lag::default();
+    while !*stop.borrow() {
+        let step = builder.step().await;
+        lag.show(&step, app.store.freshness().applied());
+        let (pause, woken) = match step {
+            Ok(Step::Grown { more: true, .. }) => continue,
+            Ok(Step::Grown { more: false, .. }) => (SIGNED_EVERY, false),
+            Ok(Step::UpToDate(_)) => (RENEWED_EVERY, true),
+            Ok(Step::Standby) => (RENEWED_EVERY, false),
+            Err(error) => {
+                counter!("transparency_failures_total").increment(1);
+                tracing::warn!(error = %format!("{error:#}"), "cannot sign the log; it is tried again");
+                (RENEWED_EVERY, false)
+            }
+        };
+        tokio::select! {
+            _ = stop.changed() => {}
+            _ = written.changed(), if woken => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+    if let Err(error) = builder.lease.release().await {
+        tracing::debug!(error = %error, "cannot let go of the lease; it ends by itself");
+    }
+}
+
+/// Makes the tree for one node.
+pub struct Builder<'a> {
+    app: &'a App,
+    lease: Lease,
+}
+
+impl<'a> Builder<'a> {
+    /// Of a node.
+    pub fn new(app: &'a App) -> Self {
+        let node = crate::crypto::tokens::random_token(16);
+        Self {
+            app,
+            lease: Lease::new(app.pool.clone(), LEASE, &node),
+        }
+    }
+
+    /// Adds the next events to the tree and signs it, if this node has the lease. Everything is read anew each time, so
+    /// there is nothing to remember wrongly.
+    ///
+    /// # Errors
+    /// When the database does not answer, or the tree is not the one that was signed.
+    pub async fn step(&self) -> anyhow::Result<Step> {
+        let pool = &self.app.pool;
+        let Some(held) = self.lease.take().await? else {
+            return Ok(Step::Standby);
+        };
+        let now = checkpoints::current(pool, self.app.store.custody(), &self.app.config).await?;
+        let size = now.last.as_ref().map_or(0, |last| last.size);
+        let mut edge = Edge::load(pool, size.unsigned_abs()).await?;
+        check(&now, &edge)?;
+        let events = log::after(pool, size, PAGE).await?;
+        if events.is_empty() {
+            return Ok(Step::UpToDate(edge.size()));
+        }
+        for event in &events {
+            let next = edge.size() as i64 + 1;
+            ensure!(event.position == next, "event {next} is not in the log");
+            edge.push(record_hash(&leaf(event)));
+        }
+        if !write(pool, &held, &edge, &now).await? {
+            // Who has the lease by now goes on from what stands in the database.
+            return Ok(Step::Standby);
+        }
+        let (size, more) = (edge.size(), events.len() as i64 == PAGE);
+        Ok(Step::Grown { size, more })
+    }
+}
+
+/// Nothing is signed on top of a tree that is not the one that was signed before.
+fn check(now: &Current, edge: &Edge) -> anyhow::Result<()> {
+    let Some(last) = &now.last else { return Ok(()) };
+    let size = last.size;
+    ensure!(
+        last.root == edge.root().0,
+        "the stored hashes are not those of checkpoint {size}: `mana-auth verify-log` says where they differ"
+    );
+    ensure!(
+        last.epoch != now.epoch || now.newest().is_some(),
+        "checkpoint {size} was not signed by the key of this log"
+    );
+    Ok(())
+}
+
+/// Writes tiles and checkpoint in one statement, if the lease is still this node's. It goes on from now.
+async fn write(pool: &PgPool, held: &Held, edge: &Edge, now: &Current) -> anyhow::Result<bool> {
+    let (size, root) = (edge.size(), edge.root());
+    let text = texts::checkpoint(now.signer.name(), size, root);
+    let note = now.signer.sign(&text).context("signing a checkpoint")?;
+    let places = edge.tiles().keys();
+    let (levels, numbers): (Vec<i16>, Vec<i64>) = places
+        .map(|(level, number)| (i16::from(*level), *number as i64))
+        .unzip();
+    let hashes: Vec<&[u8]> = edge.tiles().values().map(Vec::as_slice).collect();
+    let done = sqlx::query(
+        "with held as (
+             select from followers.leases where name = $1 and fence = $2 for update
+         ), tiles as (
+             insert into followers.tiles as t (level, number, hashes)
+             select new.level, new.number, new.hashes
+             from held, unnest($3::smallint[], $4::bigint[], $5::bytea[]) new (level, number, hashes)
+             on conflict (level, number) do update set hashes = excluded.hashes
+             where octet_length(t.hashes) < octet_length(excluded.hashes)
+         )
+         insert into followers.checkpoints (size, epoch, root, note)
+         select $6, $7, $8, $9 from held",
+    )
+    .bind(held.name)
+    .bind(held.fence)
+    .bind(levels)
+    .bind(numbers)
+    .bind(hashes)
+    .bind(size as i64)
+    .bind(now.epoch)
+    .bind(&root.0[..])
+    .bind(note)
+    .execute(pool)
+    .await
+    .context("writing a checkpoint")?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// How far the tree is behind the log.
+#[derive(Default)]
+struct Lag {
+    size: u64,
+    /// Since when there is more in the log than in the tree.
+    behind: Option<Instant>,
+}
+
+impl Lag {
+    fn show(&mut self, step: &anyhow::Result<Step>, head: i64) {
+        gauge!("transparency_leader").set(match step {
+            Ok(Step::UpToDate(_) | Step::Grown { .. }) => 1.0,
+            Ok(Step::Standby) | Err(_) => 0.0,
+        });
+        match step {
+            Ok(Step::UpToDate(size) | Step::Grown { size, .. }) => self.size = *size,
+            // The node that makes the tree shows how far it is.
+            Ok(Step::Standby) => self.size = head.unsigned_abs(),
+            Err(_) => {}
+        }
+        let missing = head.unsigned_abs().saturating_sub(self.size);
+        self.behind = (missing > 0).then(|| self.behind.unwrap_or_else(Instant::now));
+        let seconds = self
+            .behind
+            .map_or(0.0, |since| since.elapsed().as_secs_f64());
+        gauge!("transparency_tree_events").set(self.size as f64);
+        gauge!("transparency_lag_events").set(missing as f64);
+        gauge!("transparency_lag_seconds").set(seconds);
+    }
+}
