@@ -109,8 +109,9 @@ pub struct Roles(String);
 const ROLES_MAX_BYTES: usize = 255;
 
 impl Roles {
-    /// Names that mean something to the service: a person, one who may use the admin routes, an internal service.
-    pub const KNOWN: &[&str] = &["user", ADMIN, "service"];
+    /// Names that mean something to the service: a person, one who may use the admin routes, one who may read what
+    /// everybody did, an internal service.
+    pub const KNOWN: &[&str] = &["user", ADMIN, AUDITOR, "service"];
 
     /// What everybody may do who was given no other role.
     pub fn user() -> Self {
@@ -120,6 +121,11 @@ impl Roles {
     /// May use the admin routes.
     pub fn admin() -> Self {
         Self(ADMIN.to_owned())
+    }
+
+    /// May read what everybody did, and change nothing.
+    pub fn auditor() -> Self {
+        Self(AUDITOR.to_owned())
     }
 
     /// Reads roles from their text in requests; `None` for an empty name, a NUL or more than 255 bytes.
@@ -142,6 +148,7 @@ impl Roles {
 }
 
 const ADMIN: &str = "admin";
+const AUDITOR: &str = "auditor";
 
 /// One role: that of a person.
 impl Default for Roles {

@@ -45,7 +45,7 @@ pub enum Command {
     SetRole {
         #[command(flatten)]
         who: Who,
-        /// The new role: user, admin or service
+        /// The new role: user, admin, auditor or service
         #[arg(value_parser = role)]
         role: Roles,
         /// Also if nobody would be an admin any more

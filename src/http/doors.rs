@@ -12,7 +12,8 @@ use super::limits::Limit;
 use super::web::Web;
 use super::{
     account, admin, api_keys, auth, callback, link_pages, linked, magic_link, multi_session,
-    organizations, passkeys, social, two_factor, v1_account, v1_auth, v1_passkeys, vault,
+    organizations, passkeys, social, transparency, two_factor, v1_account, v1_auth, v1_passkeys,
+    vault,
 };
 use crate::config::Config;
 
@@ -110,7 +111,7 @@ impl Door {
 }
 
 /// The areas of the API: prefix and doors.
-pub fn areas() -> [(&'static str, Vec<Door>); 6] {
+pub fn areas() -> [(&'static str, Vec<Door>); 7] {
     let native = auth::doors()
         .into_iter()
         .chain(account::doors())
@@ -138,6 +139,7 @@ pub fn areas() -> [(&'static str, Vec<Door>); 6] {
         ("/api/v1/api-keys", api_keys::doors()),
         ("/api/v1/gilden", organizations::gilden::doors()),
         ("/api/v1/me/encryption-vault", vault::doors()),
+        ("/log", transparency::doors()),
     ]
 }
 

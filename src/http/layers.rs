@@ -95,9 +95,10 @@ fn measure(route: &str, status: u16, started: Instant) {
 
 /// Headers that keep browsers careful (S-44). A page that needs another policy sets its own.
 async fn security_headers(web: &Web, request: Request, next: Next) -> Response {
-    let is_auth = request.uri().path().starts_with("/api/");
+    let path = request.uri().path();
+    let is_routed = ["/api/", "/log/"].iter().any(|area| path.starts_with(area));
     // The key set is public and may be kept by whoever likes.
-    let is_jwks = request.uri().path().ends_with("/jwks");
+    let is_jwks = path.ends_with("/jwks");
     let mut response = cors(web, request, next).await;
     let succeeded = response.status().is_success();
     let headers = response.headers_mut();
@@ -118,7 +119,7 @@ async fn security_headers(web: &Web, request: Request, next: Next) -> Response {
         const { header::HeaderName::from_static("permissions-policy") },
         "camera=(), geolocation=(), microphone=()",
     );
-    if is_auth && !(is_jwks && succeeded) {
+    if is_routed && !(is_jwks && succeeded) {
         default(header::CACHE_CONTROL, "no-store");
     }
     if web.over_https {

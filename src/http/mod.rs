@@ -22,6 +22,7 @@ pub mod origin;
 pub mod passkeys;
 pub mod request;
 pub mod social;
+pub mod transparency;
 pub mod two_factor;
 pub mod v1_account;
 pub mod v1_auth;
@@ -51,6 +52,7 @@ pub fn router(app: Arc<App>) -> Router {
         (keys, key_doors),
         (guilds, guild_doors),
         (vault, vault_doors),
+        (log, log_doors),
     ] = doors::areas().map(|area| doors::existing(area, &web.app.config));
     let mut native = doors::router(native, native_doors);
     if web.app.config.multi_session {
@@ -63,6 +65,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(doors::router(keys, key_doors).layer(from_fn(v1_account::guarded_shape)))
         .merge(doors::router(guilds, guild_doors).layer(from_fn(organizations::gilden::shape)))
         .merge(doors::router(vault, vault_doors).layer(from_fn(vault::shape)))
+        .merge(doors::router(log, log_doors).layer(from_fn(v1_account::guarded_shape)))
         .fallback(not_found)
         .method_not_allowed_fallback(not_found)
         .with_state(web.clone());

@@ -314,7 +314,7 @@ fn event_json(row: &SecurityEventRow, event_type: String) -> Value {
 
 /// Everybody's security log, or one person's, in pages.
 async fn all_security_events(call: Call) -> Result<Response, Problem> {
-    call.required_admin().await?;
+    call.required_auditor().await?;
     let mut fields = Fields::of_query(call.query.as_deref());
     let user_id = fields.optional_text("userId");
     let event_type = fields.optional_text("type").map(|name| name.to_uppercase());

@@ -436,6 +436,22 @@ impl Call {
         }
     }
 
+    /// An admin, or an auditor, who may read what everybody did and change nothing; by an access token.
+    ///
+    /// # Errors
+    /// If it is somebody else, or nobody.
+    pub async fn required_auditor(&self) -> Result<Arc<Live>, Problem> {
+        let live = self.required_bearer().await?;
+        let may_read = [Roles::admin(), Roles::auditor()]
+            .iter()
+            .any(|role| live.user.has_role(role.as_str()));
+        if may_read {
+            Ok(live)
+        } else {
+            Err(Problem::AdminOnly)
+        }
+    }
+
     /// Somebody, by an access token whose session is still live (S-31).
     ///
     /// # Errors

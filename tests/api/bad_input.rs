@@ -82,6 +82,8 @@ pub enum Kind {
     Number,
     /// An object that is looked at only for somebody who is signed in.
     Part,
+    /// A number in a query.
+    Count,
 }
 
 pub const fn required(name: &'static str, kind: Kind) -> Field {
@@ -115,13 +117,38 @@ pub const EVERY_ROUTE: [(&str, &str); 3] = [
     ("MANA_AUTH_MULTI_SESSION", "true"),
 ];
 
-/// Every route below `/api`.
+/// Every route below `/api` and `/log`.
 pub fn routes() -> impl Iterator<Item = &'static Route> {
     ROUTES.iter().chain(crate::organizations::ROUTES)
 }
 
 /// Those that have no list of their own.
 const ROUTES: &[Route] = &[
+    (&["GET"], "/log/checkpoint", Input::Nothing(200, "")),
+    (&["GET"], "/log/key", Input::Nothing(200, "")),
+    (
+        &["GET"],
+        "/log/tile/{*place}",
+        Input::Nothing(400, "VALIDATION_ERROR"),
+    ),
+    (
+        &["GET"],
+        "/log/proof/inclusion",
+        Input::Query(&[
+            required("index", Kind::Count),
+            required("size", Kind::Count),
+        ]),
+    ),
+    (
+        &["GET"],
+        "/log/proof/consistency",
+        Input::Query(&[required("from", Kind::Count), required("to", Kind::Count)]),
+    ),
+    (
+        &["GET"],
+        "/log/entries",
+        Input::Nothing(401, "UNAUTHORIZED"),
+    ),
     (
         &["POST"],
         "/api/auth/sign-up/email",
@@ -805,7 +832,7 @@ fn good(kind: Kind) -> Value {
         | Kind::OnlyText
         | Kind::Id
         | Kind::Roles => json!("x"),
-        Kind::Number => json!(1),
+        Kind::Number | Kind::Count => json!(1),
         Kind::Part => json!({}),
     }
 }
@@ -1078,6 +1105,7 @@ fn bad_fields(v1: bool, fields: &[Field]) -> Vec<Case> {
             }
             Kind::Number | Kind::Part => case("a text", json!("1"), 400, schema),
             Kind::Bool
+            | Kind::Count
             | Kind::Object
             | Kind::SoftRedirect
             | Kind::Token
@@ -1175,6 +1203,30 @@ fn bad_query(v1: bool, fields: &[Field]) -> Vec<Case> {
             }
             // None but that it is missing.
             Kind::Text => {}
+            Kind::Count => {
+                let others = fields.iter().filter(|other| other.name != name);
+                let others: String = others.map(|other| format!("&{}=1", other.name)).collect();
+                let long = "9".repeat(30_000);
+                for number in [
+                    "",
+                    "x",
+                    "-1",
+                    "+1",
+                    "1.0",
+                    "1e3",
+                    "0x1",
+                    "%00",
+                    "%d9%a1",
+                    " 1",
+                    "9223372036854775808",
+                    "18446744073709551616",
+                    &long,
+                ] {
+                    let what = format!("{name}={number:.20}");
+                    let query = format!("?{name}={number}{others}");
+                    cases.push(Case::query(what, query, status, code));
+                }
+            }
             // Empty, or not alone: routes that take a text in a query take nothing else.
             Kind::OnlyText => {
                 for query in [
@@ -1290,9 +1342,13 @@ async fn try_case(app: &TestApp, method: &str, path: &str, case: &Case) -> Answe
 /// The routes that the router holds. It prints them, and has no other way to tell.
 fn routes_of_the_router(app: &TestApp) -> BTreeSet<String> {
     let printed = format!("{:?}", mana_auth::http::router(app.app.clone()));
-    let quoted = printed.split('"').filter(|text| text.starts_with("/api/"));
+    let areas = ["/api/", "/log/"];
+    let quoted = printed
+        .split('"')
+        .filter(|text| areas.iter().any(|area| text.starts_with(area)));
     quoted
-        .filter(|path| !path.contains('*'))
+        // Only the tiles of the log have a place of many parts behind them.
+        .filter(|path| !path.contains('*') || path.starts_with("/log/tile/"))
         .map(str::to_owned)
         .collect()
 }

@@ -52,8 +52,13 @@ async fn every_answer_keeps_browsers_careful_s44() {
                     "{what}: not over http"
                 );
                 let kept = answer.header("cache-control");
-                let is_key_set = path.ends_with("/jwks") && answer.status == 200;
-                assert!(is_key_set || kept.contains("no-store"), "{what}: {kept:?}");
+                // Keys and what was signed are for everybody.
+                let is_public =
+                    path.ends_with("/jwks") || ["/log/checkpoint", "/log/key"].contains(path);
+                assert!(
+                    is_public && answer.status == 200 || kept.contains("no-store"),
+                    "{what}: {kept:?}"
+                );
             }
         }
         let huge = app

@@ -77,6 +77,7 @@ mod step_up;
 mod tenants;
 mod token_kinds;
 mod tokens;
+mod transparency;
 mod two_factor;
 mod v1_account;
 mod v1_auth;

@@ -20,7 +20,10 @@ use crate::outage::{beside, give_back, take_away};
 use crate::passkeys;
 
 const BY_LINK: (&str, &str) = ("MANA_AUTH_DELETE_USER_CONFIRM", "true");
-const ADMIN: (&str, &str) = ("MANA_AUTH_ADMIN_EMAILS", "root@example.com");
+const ADMIN: (&str, &str) = (
+    "MANA_AUTH_ADMIN_EMAILS",
+    "root@example.com,reader@example.com",
+);
 /// A request waits three seconds for a connection, and may try once more to give its try back.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(8);
 
@@ -201,6 +204,7 @@ const ENTRIES: [Entry; 115] = [
         Closed,
         404,
     ),
+const ENTRIES: [Entry; 113] = [
     // It is off here.
     nothing(
         "GET",
@@ -575,6 +579,33 @@ const ENTRIES: [Entry; 115] = [
         Closed,
         200,
     ),
+    nothing("GET", "/log/checkpoint", Closed, 200),
+    nothing("GET", "/log/key", Closed, 200),
+    nothing("GET", "/log/tile/{*place}", Closed, 200),
+    Entry(
+        "GET",
+        "/log/proof/inclusion",
+        |request, _| request.query(&[("index", "0"), ("size", "2")]),
+        Closed,
+        200,
+    ),
+    Entry(
+        "GET",
+        "/log/proof/consistency",
+        |request, _| request.query(&[("from", "1"), ("to", "2")]),
+        Closed,
+        200,
+    ),
+    Entry(
+        "GET",
+        "/log/entries",
+        |request, person| {
+            let range = [("from", "1"), ("to", "2")];
+            request.query(&range).bearer_auth(&person.jwt)
+        },
+        Closed,
+        200,
+    ),
     Entry(
         "GET",
         "/api/v1/admin/security-events",
@@ -593,7 +624,7 @@ impl Entry {
             path if path.contains("/api-keys/") => &person.api_key.0,
             _ => &person.session_id,
         };
-        let path = path.replace("{id}", id);
+        let path = path.replace("{id}", id).replace("{*place}", "0/000.p/2");
         let request = app
             .request(self.0, &path)
             .header("cookie", &person.session.cookie)
@@ -610,6 +641,7 @@ impl Entry {
         assert!(answer.cookies().is_empty(), "{method} {path}");
         let sentence = "Service temporarily unavailable";
         let wanted = if ["/api/v1/admin/", "/api/v1/api-keys", "/api/v1/me/"]
+        let wanted = if ["/api/v1/admin/", "/api/v1/api-keys", "/log/"]
             .iter()
             .any(|guarded| path.starts_with(guarded))
         {
@@ -716,6 +748,7 @@ async fn every_door_closes_without_the_database_and_opens_again_by_itself_s17_s6
     for (number, Entry(method, path, ..)) in ENTRIES.iter().enumerate() {
         let name = match *path {
             "/api/v1/admin/security-events" => "root".to_owned(),
+            "/log/entries" => "reader".to_owned(),
             _ => format!("p{number}"),
         };
         people.push(person(&quiet, &name, method, path).await);

@@ -199,7 +199,7 @@ async fn wrong_words_and_unknown_people_change_nothing() {
     let id = place.person("lovelace").await;
     let before = place.everything().await;
     for (word, known) in [
-        ("set-role", "user, admin, service"),
+        ("set-role", "user, admin, auditor, service"),
         ("set-tier", "guest, public, beta, alpha, founder"),
     ] {
         let usage = place.cli.run(&["user", word, &id, "king"]).await.refused(2);
