@@ -1,5 +1,6 @@
 //! The command line: the service itself, and the tools of those who run it.
 
+mod audit;
 mod breach;
 mod config;
 mod database;
@@ -85,10 +86,25 @@ enum Command {
     /// Make the file of passwords that are refused
     #[command(subcommand)]
     Breach(breach::Command),
+    /// Prove what a stream holds, and check such proofs
+    #[command(subcommand)]
+    Audit(audit::Command),
 }
 
 /// Does what the arguments say. Errors and their causes go to standard error.
 pub fn run(cli: Cli) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return output::failure(&error.into()),
+    };
+    // Whoever checks a bundle has no service, and no settings of one.
+    if let Command::Audit(audit::Command::Outside(command)) = &cli.command {
+        let outcome = runtime.block_on(audit::outside(command));
+        return outcome.unwrap_or_else(|error| output::failure(&error));
+    }
     let mut settings = match Config::load(cli.config.as_deref()) {
         Ok(settings) => settings,
         Err(errors) => {
@@ -105,13 +121,6 @@ pub fn run(cli: Cli) -> ExitCode {
         settings.log_filter = "warn,sqlx_core::pool=error".to_owned();
     }
     telemetry::logs(&settings);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => return output::failure(&error.into()),
-    };
     let outcome = runtime.block_on(async {
         match cli.command {
             Command::Serve(arguments) => serve::run(arguments, settings).await,
@@ -126,6 +135,7 @@ pub fn run(cli: Cli) -> ExitCode {
             Command::Restore(command) => restore::run(command, settings).await,
             Command::Mail(command) => mail::run(command, settings).await,
             Command::Breach(command) => breach::run(command),
+            Command::Audit(command) => audit::run(command, settings).await,
         }
     });
     runtime.shutdown_timeout(LEFTOVERS);

@@ -190,6 +190,48 @@ pub async fn stream(
         .await
 }
 
+/// The events of one stream after one of its own and up to a position of the log, oldest first.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn in_stream(
+    db: impl PgExecutor<'_>,
+    (aggregate_type, id): (&str, &str),
+    (after, until): (i64, i64),
+    limit: i64,
+) -> Result<Vec<StoredRow>, sqlx::Error> {
+    sqlx::query_as(&format!(
+        "select {COLUMNS} from events
+         where aggregate_type = $1 and aggregate_id = $2 and sequence > $3 and position <= $4 order by sequence limit $5"
+    ))
+    .bind(aggregate_type)
+    .bind(id)
+    .bind(after)
+    .bind(until)
+    .bind(limit)
+    .fetch_all(db)
+    .await
+}
+
+/// How many events one stream has up to a position.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn count_in_stream(
+    db: impl PgExecutor<'_>,
+    (aggregate_type, id): (&str, &str),
+    until: i64,
+) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(
+        "select count(*) from events where aggregate_type = $1 and aggregate_id = $2 and position <= $3",
+    )
+    .bind(aggregate_type)
+    .bind(id)
+    .bind(until)
+    .fetch_one(db)
+    .await
+}
+
 /// The life that the log is in.
 #[derive(Clone, Debug, PartialEq, sqlx::FromRow)]
 pub struct Epoch {

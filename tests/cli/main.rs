@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod audit;
 #[path = "../api/client.rs"]
 #[expect(
     dead_code,

@@ -9,6 +9,7 @@ mod all_or_nothing;
 mod append_only;
 mod by_hand;
 mod crash;
+mod forgery;
 #[path = "../api/harness.rs"]
 #[expect(
     dead_code,
@@ -16,6 +17,7 @@ mod crash;
 )]
 mod harness;
 mod lost_connection;
+mod mutations;
 mod one_winner;
 mod people;
 mod preconditions;
