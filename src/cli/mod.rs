@@ -16,6 +16,7 @@ mod restore;
 mod serve;
 mod tools;
 mod user;
+mod verify_log;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -89,6 +90,8 @@ enum Command {
     /// Prove what a stream holds, and check such proofs
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Check that the log is the one that was signed, from its first event to its last
+    VerifyLog(verify_log::Arguments),
 }
 
 /// Does what the arguments say. Errors and their causes go to standard error.
@@ -136,6 +139,7 @@ pub fn run(cli: Cli) -> ExitCode {
             Command::Mail(command) => mail::run(command, settings).await,
             Command::Breach(command) => breach::run(command),
             Command::Audit(command) => audit::run(command, settings).await,
+            Command::VerifyLog(arguments) => verify_log::run(arguments, settings).await,
         }
     });
     runtime.shutdown_timeout(LEFTOVERS);

@@ -38,3 +38,4 @@ mod serve;
 )]
 mod tables;
 mod user;
+mod verify_log;
