@@ -12,7 +12,7 @@ use sqlx::PgPool;
 
 use super::database::Database;
 use super::output::{self, Meter, grouped};
-use super::tools;
+use super::{tools, witness};
 use crate::app;
 use crate::config::Config;
 use crate::crypto::notes::Verifier;
@@ -61,6 +61,17 @@ Examples:
   mana-auth audit verify ada.bundle --key 'auth.example.com/log/0f8b…+5c0e1d2a+AQ…'
   mana-auth audit verify ada.bundle --key \"$(cat log.key)\" --previous checkpoint --json")]
     Verify(VerifyArguments),
+    /// Look at the log from another machine: keep its newest checkpoint, and cosign it if it fits to those before
+    #[command(after_help = "\
+Run it every minute, where whoever can write to the database cannot write. Each run keeps and cosigns the newest
+checkpoint (C2SP tlog-cosignature) in a file of its own; `verify-log --checkpoint` and `audit verify --previous` take
+them. A checkpoint that does not fit to those before is never cosigned: both are kept in the file ALARM, and the exit
+code is 3, now and at each later run, until that file is moved away. Exit code 1: the log could not be looked at.
+
+Examples:
+  mana-auth audit witness https://auth.example.com/log --key \"$(cat log.key)\" --keep /var/lib/witness \\
+    --name witness.example.org")]
+    Witness(witness::Arguments),
 }
 
 /// Arguments of `audit bundle`.
@@ -130,6 +141,7 @@ pub async fn run(command: Command, config: Config) -> anyhow::Result<ExitCode> {
 pub async fn outside(command: &Outside) -> anyhow::Result<ExitCode> {
     match command {
         Outside::Verify(arguments) => verify(arguments),
+        Outside::Witness(arguments) => witness::run(arguments).await,
     }
 }
 

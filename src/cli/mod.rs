@@ -17,6 +17,7 @@ mod serve;
 mod tools;
 mod user;
 mod verify_log;
+mod witness;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -5,6 +5,7 @@
 
 pub mod aead;
 pub mod cookies;
+pub mod cosign;
 pub mod hex;
 pub mod id_token;
 pub mod jwt;

@@ -1,7 +1,7 @@
 //! The transparency log: a Merkle tree over all events whose signed checkpoints let others prove that nothing was
 //! changed, removed, reordered or cut off. It follows the log and is never part of a write.
 //!
-//! `frontier`, `outcome`, `texts` and `verify` know no database: they are what an auditor runs.
+//! `frontier`, `outcome`, `texts`, `verify` and `witness` know no database: they are what an auditor runs.
 
 pub mod builder;
 pub mod bundle;
@@ -14,3 +14,4 @@ pub mod texts;
 pub mod tiles;
 pub mod verify;
 pub mod whole;
+pub mod witness;

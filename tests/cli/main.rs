@@ -39,3 +39,4 @@ mod serve;
 mod tables;
 mod user;
 mod verify_log;
+mod witness;
