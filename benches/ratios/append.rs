@@ -199,7 +199,11 @@ impl Batches {
     }
 }
 
-async fn superuser(server: &Server, sql: &str) -> anyhow::Result<()> {
+/// Carries out statements as the superuser.
+///
+/// # Errors
+/// When one fails.
+pub async fn superuser(server: &Server, sql: &str) -> anyhow::Result<()> {
     let options = mana_auth::database::options(&server.superuser_url())?;
     let mut connection = options.connect().await?;
     for statement in sql

@@ -11,6 +11,7 @@ mod process;
 mod rebuild;
 mod table;
 mod timing;
+mod transparency;
 
 use std::path::PathBuf;
 
@@ -27,6 +28,7 @@ const ALL: &[(&str, Benchmark)] = &[
     ("get-session", http::get_session),
     ("process", process::start_and_memory),
     ("rebuild", rebuild::sessions),
+    ("transparency", transparency::all),
     ("timing", timing::known_and_unknown),
 ];
 
