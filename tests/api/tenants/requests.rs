@@ -16,9 +16,38 @@ pub fn all() -> Vec<Request> {
         (format!("{method} /api/auth/organization/{rest}"), body)
     });
     let mut all: Vec<_> = plain().into_iter().chain(of_organizations).collect();
+    all.extend(of_guilds());
     all.extend(naming());
     all.extend(ending());
     all
+}
+
+/// Those of the apps' own clients that name an organization or something of it.
+pub fn of_guilds() -> Vec<Request> {
+    requests(vec![
+        ("GET /api/v1/gilden/{organization}", Value::Null),
+        (
+            "PUT /api/v1/gilden/{organization}",
+            json!({"name": "taken over"}),
+        ),
+        (
+            "POST /api/v1/gilden/{organization}/invite",
+            json!({"email": "guest@example.com", "role": "member"}),
+        ),
+        (
+            "POST /api/v1/gilden/accept-invitation",
+            json!({"invitationId": "{invitation}"}),
+        ),
+        (
+            "PUT /api/v1/gilden/{organization}/members/{member}/role",
+            json!({"role": "admin"}),
+        ),
+        (
+            "DELETE /api/v1/gilden/{organization}/members/{member}",
+            Value::Null,
+        ),
+        ("DELETE /api/v1/gilden/{organization}", Value::Null),
+    ])
 }
 
 fn requests(list: Vec<(&str, Value)>) -> Vec<Request> {
@@ -237,6 +266,37 @@ fn plain() -> Vec<Request> {
             "POST /api/auth/two-factor/generate-backup-codes",
             password(),
         ),
+        ("GET /api/v1/me/encryption-vault/status", Value::Null),
+        ("POST /api/v1/me/encryption-vault/init", json!({})),
+        ("GET /api/v1/me/encryption-vault/key", Value::Null),
+        ("POST /api/v1/me/encryption-vault/rotate", json!({})),
+        (
+            "POST /api/v1/me/encryption-vault/recovery-wrap",
+            json!({"recoveryWrappedMk": "x", "recoveryIv": "x"}),
+        ),
+        (
+            "POST /api/v1/me/encryption-vault/recovery-wrap/restore",
+            password(),
+        ),
+        (
+            "DELETE /api/v1/me/encryption-vault/recovery-wrap",
+            Value::Null,
+        ),
+        (
+            "POST /api/v1/me/encryption-vault/zero-knowledge",
+            json!({"enable": true}),
+        ),
+        ("GET /api/v1/gilden", Value::Null),
+        (
+            "POST /api/v1/gilden",
+            json!({"name": "Guild", "slug": "guild"}),
+        ),
+        ("GET /log/checkpoint", Value::Null),
+        ("GET /log/key", Value::Null),
+        ("GET /log/tile/0", Value::Null),
+        ("GET /log/proof/inclusion?index=0&size=1", Value::Null),
+        ("GET /log/proof/consistency?from=1&to=1", Value::Null),
+        ("GET /log/entries?from=1&to=1", Value::Null),
         ("GET /api/auth/organization/list", Value::Null),
         ("GET /api/auth/organization/get-active-member", Value::Null),
         (
