@@ -256,7 +256,7 @@ pub struct ProfileChange {
     pub locale: Option<Option<String>>,
 }
 
-/// Changes the profile; gives the person as they are then.
+/// Changes the profile.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -265,7 +265,7 @@ pub async fn change_profile(
     live: &Live,
     change: ProfileChange,
     caller: &Caller,
-) -> Result<UserRow, AccountError> {
+) -> Result<(), AccountError> {
     let user_id = &live.user.id;
     let command = UserCommand::ChangeProfile {
         name: change.name,
@@ -275,9 +275,7 @@ pub async fn change_profile(
     };
     let context = caller.context_about(live.actor(), user_id);
     app.store.run::<User>(user_id, command, context).await?;
-    projections::users::find(&app.pool, user_id)
-        .await?
-        .ok_or(AccountError::NoAccount)
+    Ok(())
 }
 
 /// The context of what a person does with their own account.

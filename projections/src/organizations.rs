@@ -6,8 +6,9 @@ use aggregates::user::Change;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sqlx::PgPool;
+use sqlx::{FromRow as _, PgPool, Row as _};
 
+use crate::members::MemberRow;
 use crate::{AnyEvent, Changes, Projection, Recorded};
 
 /// The model.
@@ -127,6 +128,40 @@ pub async fn find(pool: &PgPool, id: &str) -> Result<Option<OrganizationRow>, sq
     .bind(id)
     .fetch_optional(pool)
     .await
+}
+
+/// The organization with this id, and a person's membership in it.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn entered(
+    pool: &PgPool,
+    id: &str,
+    user_id: &str,
+) -> Result<Option<(OrganizationRow, Option<MemberRow>)>, sqlx::Error> {
+    let row = sqlx::query(
+        "select o.id, o.name, o.slug, o.logo, o.metadata, o.created_at,
+                m.id as member_id, m.role, m.created_at as member_created_at
+         from read.organizations o
+         left join read.members m on m.user_id = $2 and m.organization_id = o.id
+         where o.id = $1",
+    )
+    .bind(id)
+    .bind(user_id)
+    .fetch_optional(pool)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let member = match row.try_get("member_id")? {
+        None => None,
+        Some(member_id) => Some(MemberRow {
+            id: member_id,
+            organization_id: id.to_owned(),
+            user_id: user_id.to_owned(),
+            role: row.try_get("role")?,
+            created_at: row.try_get("member_created_at")?,
+        }),
+    };
+    Ok(Some((OrganizationRow::from_row(&row)?, member)))
 }
 
 /// The organizations that a person belongs to, in the order in which they came to them.

@@ -22,6 +22,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use chrono::{DateTime, TimeDelta, Utc};
 use projections::users::UserRow;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use impersonation::{impersonate_user, stop_impersonating};
@@ -107,7 +108,7 @@ async fn user(call: &Call, id: &str) -> Result<UserRow, Problem> {
 }
 
 /// The answer to a request that was carried out.
-async fn done(call: &Call, session: &Session, body: Value) -> Result<Response, Refusal> {
+async fn done(call: &Call, session: &Session, body: impl Serialize) -> Result<Response, Refusal> {
     Ok(call.prolonged(Json(body).into_response(), session).await)
 }
 
@@ -117,7 +118,7 @@ async fn get_user(call: Call) -> Result<Response, Refusal> {
     fields.done()?;
     let session = admin_of(&call, &MAY_NOT_GET).await?;
     let user = user(&call, &id).await?;
-    done(&call, &session, json!(user_json(&user))).await
+    done(&call, &session, user_json(&user)).await
 }
 
 /// Roles of a body: a text, or texts that are joined.

@@ -142,7 +142,10 @@ async fn update_profile(call: Call) -> Result<Response, Problem> {
         }
     }
     let change = profile_change(&mut fields)?;
-    let user = self_service::change_profile(call.app(), &person.live, change, &call.caller).await?;
+    let (app, id) = (call.app(), &person.live.user.id);
+    self_service::change_profile(app, &person.live, change, &call.caller).await?;
+    let user = projections::users::find(&app.pool, id).await?;
+    let user = user.ok_or(Problem::Unauthorized)?;
     let body = json!({"status": true, "success": true, "user": user_json(&user)});
     Ok(Json(body).into_response())
 }

@@ -14,6 +14,7 @@ pub mod log;
 pub mod sealed;
 pub mod upcast;
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
 use aggregates::StoredEvent;
@@ -47,6 +48,8 @@ pub fn forget_written() {
 const ATTEMPTS: u32 = 5;
 /// Folded aggregates kept per type; the stream version checked at the append proves them current.
 const FOLDED: u64 = 20_000;
+/// Streams whose commands take turns independently of each other, at most.
+const TURNS: usize = 1 << 12;
 
 /// Why a command could not be written. None of these is the fault of the command itself.
 #[derive(Debug, thiserror::Error)]
@@ -180,7 +183,28 @@ pub(crate) struct Inner {
     freshness: Arc<Freshness>,
     upcasters: Vec<Box<dyn EventUpcaster>>,
     folded: Cache<(&'static str, String), Arc<dyn std::any::Any + Send + Sync>>,
+    turns: Turns,
     node: String,
+}
+
+/// Commands of this node on one stream take turns. Streams that share a slot only wait a little longer.
+struct Turns {
+    slots: Box<[tokio::sync::Mutex<()>]>,
+    hasher: RandomState,
+}
+
+impl Turns {
+    fn new() -> Self {
+        Self {
+            slots: (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    fn of(&self, stream_type: &str, stream_id: &str) -> &tokio::sync::Mutex<()> {
+        let hash = self.hasher.hash_one((stream_type, stream_id));
+        &self.slots[(hash as usize) % TURNS]
+    }
 }
 
 impl Store {
@@ -206,6 +230,7 @@ impl Store {
                 freshness,
                 upcasters,
                 folded,
+                turns: Turns::new(),
                 node,
             })),
             task,
@@ -252,6 +277,12 @@ impl Store {
         A::Event: StoredEvent + Into<AnyEvent>,
         A::Error: Send + Sync + 'static,
     {
+        // Whoever would lose against another command of this node waits for it instead.
+        let _turn = if context.new_stream {
+            None
+        } else {
+            Some(self.0.turns.of(A::TYPE, id).lock().await)
+        };
         let mut attempt = 1;
         loop {
             let store = CommandStore::new(&self.0, &context);

@@ -206,6 +206,14 @@ pub struct Asked {
     pub offset: i64,
 }
 
+/// A person, and how many are asked for with them.
+#[derive(sqlx::FromRow)]
+struct Counted {
+    #[sqlx(flatten)]
+    user: UserRow,
+    total: i64,
+}
+
 /// Some of the people who are asked for, and how many there are of them.
 ///
 /// # Errors
@@ -213,9 +221,11 @@ pub struct Asked {
 pub async fn page(pool: &PgPool, asked: &Asked) -> Result<(Vec<UserRow>, i64), sqlx::Error> {
     let mut query = QueryBuilder::new(
         "select id, email, email_verified, name, image, locale, role, tier,
-                banned, ban_reason, ban_expires, two_factor_enabled, created_at, updated_at
-         from read.users",
+                banned, ban_reason, ban_expires, two_factor_enabled, created_at, updated_at,
+                (select count(*) from read.users",
     );
+    push_conditions(&mut query, asked);
+    query.push(") as total from read.users");
     push_conditions(&mut query, asked);
     match asked.sort {
         // As an index has it, from its end.
@@ -227,10 +237,19 @@ pub async fn page(pool: &PgPool, asked: &Asked) -> Result<(Vec<UserRow>, i64), s
     };
     query.push(" limit ").push_bind(asked.limit);
     query.push(" offset ").push_bind(asked.offset);
-    let people = query.build_query_as().fetch_all(pool).await?;
-    let mut query = QueryBuilder::new("select count(*) from read.users");
-    push_conditions(&mut query, asked);
-    Ok((people, query.build_query_scalar().fetch_one(pool).await?))
+    let people: Vec<Counted> = query.build_query_as().fetch_all(pool).await?;
+    let total = match people.first() {
+        Some(person) => person.total,
+        None => {
+            let mut query = QueryBuilder::new("select count(*) from read.users");
+            push_conditions(&mut query, asked);
+            query.build_query_scalar().fetch_one(pool).await?
+        }
+    };
+    Ok((
+        people.into_iter().map(|person| person.user).collect(),
+        total,
+    ))
 }
 
 fn push_conditions(query: &mut QueryBuilder<'_, Postgres>, asked: &Asked) {

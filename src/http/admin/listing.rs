@@ -2,16 +2,27 @@
 
 use axum::response::Response;
 use projections::users::listing::{self, Asked, Column, Comparison, Condition};
+use serde::Serialize;
 use serde_json::json;
 use url::form_urlencoded;
 
 use super::words::MAY_NOT_LIST;
 use super::{admin_of, done};
 use crate::http::request::Fields;
-use crate::http::web::{Call, Refusal, user_json};
+use crate::http::web::{Call, Refusal, UserJson, user_json};
 
 /// People in one answer: when nobody says, and at most.
 const PEOPLE: (i64, i64) = (100, 1000);
+
+#[derive(Serialize)]
+struct Page<'a> {
+    users: Vec<UserJson<'a>>,
+    total: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<i64>,
+}
 
 pub(super) async fn list_users(call: Call) -> Result<Response, Refusal> {
     let mut fields = Fields::of_query(call.query.as_deref());
@@ -68,14 +79,13 @@ pub(super) async fn list_users(call: Call) -> Result<Response, Refusal> {
         return done(&call, &session, json!({"users": [], "total": 0})).await;
     };
     let (people, total) = listing::page(&call.app().pool, &asked).await?;
-    let users: Vec<_> = people.iter().map(user_json).collect();
-    let mut body = json!({"users": users, "total": total});
-    for (name, given) in [("limit", limit), ("offset", offset)] {
-        if let Some(given) = given {
-            body[name] = json!(given);
-        }
-    }
-    done(&call, &session, body).await
+    let page = Page {
+        users: people.iter().map(user_json).collect(),
+        total,
+        limit,
+        offset,
+    };
+    done(&call, &session, page).await
 }
 
 /// A number of a query; zero, and what is no whole number, is none.

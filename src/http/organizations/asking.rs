@@ -170,9 +170,8 @@ impl<'a> Asking<'a> {
     /// If there is no such organization, or they do not belong to it.
     pub async fn entered(&self, id: &str) -> Result<(OrganizationRow, MemberRow), Refusal> {
         let pool = &self.app().pool;
-        let (row, member) =
-            tokio::try_join!(read::find(pool, id), members::of(pool, id, self.user_id()))?;
-        let row = row.ok_or_else(|| told(&ORGANIZATION_NOT_FOUND))?;
+        let found = read::entered(pool, id, self.user_id()).await?;
+        let (row, member) = found.ok_or_else(|| told(&ORGANIZATION_NOT_FOUND))?;
         let member = member.ok_or_else(|| told(&NOT_A_MEMBER_FORBIDDEN))?;
         Ok((row, member))
     }
