@@ -24,15 +24,18 @@ use projections::sessions::SessionRow;
 use projections::users::UserRow;
 use serde_json::json;
 
+use super::answers::{
+    Refusal, absolute, as_json, redirect, with_error, with_query, with_session,
+    without_session_cookies,
+};
 use super::auth::{known_password, new_password};
 use super::doors::{Checks, Door};
 use super::error::Problem;
 use super::limits;
 use super::request::{BodyTypes, Fields};
-use super::web::{
-    Call, Presented, Refusal, Session, absolute, as_json, redirect, user_json, with_error,
-    with_query, with_session, without_session_cookies,
-};
+use super::sessions::{Presented, Session};
+use super::shapes::user_json;
+use super::web::Call;
 use crate::accounts::{self, AccountError, Proof, Started};
 use crate::app::App;
 use crate::crypto::password::Password;

@@ -31,11 +31,14 @@ use update::update_user;
 pub use words::LAST_ADMIN;
 use words::*;
 
+use super::answers::{Refusal, as_json, without_session_cookies};
 use super::auth::new_password;
 use super::doors::Door;
 use super::error::{Problem, Stated};
 use super::request::{BodyTypes, Fields};
-use super::web::{Call, Presented, Refusal, Session, as_json, user_json, without_session_cookies};
+use super::sessions::{Presented, Session};
+use super::shapes::user_json;
+use super::web::Call;
 use crate::accounts::{NewAccount, Standing};
 use crate::admin::{self, Admin, BanChange, UserChange};
 

@@ -20,7 +20,8 @@ use serde_json::{Value, json};
 use super::doors::Door;
 use super::error::{Problem, Stated};
 use super::request::{BodyTypes, Fields, read_body};
-use super::web::{Call, iso};
+use super::shapes::iso;
+use super::web::Call;
 use crate::accounts::AccountError;
 use crate::api_keys::{self, Listed};
 

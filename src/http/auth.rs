@@ -21,16 +21,19 @@ use axum::routing::{get, post};
 use projections::users::UserRow;
 use serde_json::{Value, json};
 
+use super::answers::{
+    Refusal, as_json, expose, redirect, replay, set_header, with_error, with_session,
+    without_session_cookies,
+};
 use super::doors::{Checks, Door};
 use super::error::Problem;
 use super::limits;
 use super::multi_session;
 use super::request::{BodyTypes, Fields};
+use super::sessions::Presented;
+use super::shapes::{iso, user_json};
 use super::two_factor;
-use super::web::{
-    Call, Presented, Refusal, as_json, expose, iso, redirect, replay, set_header, user_json,
-    with_error, with_session, without_session_cookies,
-};
+use super::web::Call;
 use crate::accounts::{self, AccountError, NewAccount, Once, Proof, Verification};
 use crate::app::App;
 use crate::crypto::password::Password;

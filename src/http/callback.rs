@@ -12,12 +12,13 @@ use axum::routing::{get, post};
 use serde_json::Value;
 use url::form_urlencoded;
 
+use super::answers::{as_json, redirect, set_cookies, with_error, with_query, with_session};
 use super::doors::Door;
 use super::error::Problem;
 use super::request::{BodyTypes, Fields, read_body};
 use super::social::visit;
 use super::two_factor;
-use super::web::{Call, as_json, redirect, set_cookies, with_error, with_query, with_session};
+use super::web::Call;
 use crate::entry::{self, Entered};
 use crate::social::{self, Returned, SocialError};
 

@@ -11,8 +11,9 @@ use axum::response::{IntoResponse as _, Response};
 use metrics::{Counter, Histogram, counter, histogram};
 use tracing::Instrument as _;
 
+use super::answers;
 use super::client::RequestId;
-use super::web::{self, Web};
+use super::web::Web;
 use crate::store::WRITTEN;
 
 /// The only layer, with everything that follows inside: see there.
@@ -147,17 +148,17 @@ async fn cors(web: &Web, request: Request, next: Next) -> Response {
             .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
     let mut response = if preflight {
         let mut response = StatusCode::NO_CONTENT.into_response();
-        web::set_header(
+        answers::set_header(
             &mut response,
             "access-control-allow-methods",
             "GET,HEAD,PUT,POST,DELETE,PATCH",
         );
-        web::set_header(
+        answers::set_header(
             &mut response,
             "access-control-allow-headers",
             "Content-Type,Authorization,X-Service-Key,X-App-Id,Idempotency-Key,X-Min-Position",
         );
-        web::set_header(
+        answers::set_header(
             &mut response,
             "vary",
             "Origin, Access-Control-Request-Headers",
@@ -188,7 +189,7 @@ async fn cors(web: &Web, request: Request, next: Next) -> Response {
                 "X-Request-Id",
                 "X-Log-Position",
             ] {
-                web::expose(&mut response, name);
+                answers::expose(&mut response, name);
             }
         }
     }

@@ -14,10 +14,13 @@ use axum::routing::{get, post};
 use projections::accounts::{self, AccountRow};
 use serde_json::{Value, json};
 
+use super::answers::{Refusal, as_json, without_session_cookies};
 use super::doors::Door;
 use super::error::{Problem, Stated};
 use super::request::{BodyTypes, Fields};
-use super::web::{Call, Presented, Refusal, Session, as_json, iso, without_session_cookies};
+use super::sessions::{Presented, Session};
+use super::shapes::iso;
+use super::web::Call;
 use crate::linked::{self, LinkedError};
 
 /// The doors.

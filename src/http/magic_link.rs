@@ -13,13 +13,15 @@ use axum::routing::{get, post};
 use serde_json::json;
 use url::form_urlencoded;
 
+use super::answers::{absolute, as_json, redirect, with_error, with_session};
 use super::doors::{Checks, Door};
 use super::error::Problem;
 use super::limits;
 use super::link_pages;
 use super::request::{BodyTypes, Fields};
+use super::shapes::user_json;
 use super::two_factor;
-use super::web::{Call, absolute, as_json, redirect, user_json, with_error, with_session};
+use super::web::Call;
 use crate::accounts::AccountError;
 use crate::entry::{self, Entered, In, Visit};
 use crate::links;

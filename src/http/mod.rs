@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod admin;
+pub mod answers;
 pub mod api_keys;
 pub mod auth;
 pub mod callback;
@@ -21,6 +22,8 @@ pub mod organizations;
 pub mod origin;
 pub mod passkeys;
 pub mod request;
+pub mod sessions;
+pub mod shapes;
 pub mod social;
 pub mod transparency;
 pub mod two_factor;

@@ -18,12 +18,12 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use serde_json::json;
 
+use super::answers::{Refusal, set_cookies, with_session, without_session_cookies};
 use super::doors::Door;
 use super::error::{Problem, Stated};
 use super::request::BodyTypes;
-use super::web::{
-    Call, Presented, Refusal, Web, set_cookies, with_session, without_session_cookies,
-};
+use super::sessions::Presented;
+use super::web::{Call, Web};
 use crate::accounts;
 use crate::sessions::Live;
 

@@ -17,11 +17,14 @@ use axum::routing::{get, post};
 use projections::users::UserRow;
 use serde_json::{Value, json};
 
+use super::answers::{Refusal, as_json, set_cookies, with_session};
 use super::doors::{Checks, Door};
 use super::error::{Problem, Stated};
 use super::request::{BodyTypes, Fields};
+use super::sessions::Presented;
+use super::shapes::{iso, user_json};
 use super::two_factor;
-use super::web::{Call, Presented, Refusal, as_json, iso, set_cookies, user_json, with_session};
+use super::web::Call;
 use crate::accounts::Proof;
 use crate::crypto::tokens::TokenKind;
 use crate::entry::{self, Entered, In, Visit};

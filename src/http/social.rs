@@ -11,12 +11,15 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use serde_json::{Value, json};
 
+use super::answers::{Refusal, set_cookies, set_header, with_session};
 use super::doors::Door;
 use super::error::{Problem, Stated};
 use super::limits;
 use super::request::{BodyTypes, Fields};
+use super::sessions::Session;
+use super::shapes::user_json;
 use super::two_factor;
-use super::web::{Call, Refusal, Session, set_cookies, set_header, user_json, with_session};
+use super::web::Call;
 use crate::config::Provider;
 use crate::entry::{self, Entered, In, Visit};
 use crate::oauth::{Asked, Granted, OAuthError, ProviderTokens};

@@ -18,14 +18,15 @@ use projections::users::UserRow;
 use serde_json::{Value, json};
 
 use super::account::confirm;
+use super::answers::{Refusal, absolute, redirect, set_cookies, with_session};
 use super::auth::known_password;
 use super::doors::{Checks, Door};
 use super::error::{Problem, Stated};
 use super::limits;
 use super::request::{BodyTypes, Fields};
-use super::web::{
-    Call, Presented, Refusal, Session, absolute, redirect, set_cookies, user_json, with_session,
-};
+use super::sessions::{Presented, Session};
+use super::shapes::user_json;
+use super::web::Call;
 use crate::accounts::{self, Proof, Started};
 use crate::entry::{self, Entered, In, Visit};
 use crate::second_factor::{self, Challenge, Claimant, SecondFactorError};

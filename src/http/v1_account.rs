@@ -28,15 +28,16 @@ use projections::users::UserRow;
 use serde_json::{Value, json};
 
 use super::account::{erase, profile_change, reset, session_handle};
+use super::answers::{with_session_cookies, without_session_cookies};
 use super::auth::{known_password, new_password};
 use super::doors::{Checks, Door};
 use super::error::Problem;
 use super::limits;
 use super::request::{BodyTypes, Fields};
+use super::sessions::{Person, Presented};
+use super::shapes::{iso, user_json};
 use super::v1_auth::{fields, landing_page};
-use super::web::{
-    Call, Person, Presented, iso, user_json, with_session_cookies, without_session_cookies,
-};
+use super::web::Call;
 use crate::accounts;
 use crate::links::{self, Wanted};
 use crate::mail::{Device, Locale};

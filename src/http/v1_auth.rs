@@ -19,6 +19,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use serde_json::{Value, json};
 
+use super::answers::{replay, with_session_cookies, without_session_cookies};
 use super::auth::{
     check_signups, invented, jwks, known_password, lost_to_another, new_password, outcome,
     registered, signed_up_in_pretence,
@@ -27,10 +28,10 @@ use super::doors::{Checks, Door};
 use super::error::Problem;
 use super::limits;
 use super::request::{BodyTypes, Fields, read_body};
+use super::sessions::Presented;
+use super::shapes::user_json;
 use super::two_factor;
-use super::web::{
-    Call, Presented, Web, replay, user_json, with_session_cookies, without_session_cookies,
-};
+use super::web::{Call, Web};
 use crate::accounts::{self, AccountError, NewAccount, Once, Started, Verification};
 use crate::entry::{self, Entered, In, Visit};
 use crate::sessions::Live;

@@ -15,13 +15,16 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get, patch, post};
 use serde_json::{Value, json};
 
+use super::answers::with_session_cookies;
 use super::doors::{Checks, Door};
 use super::error::{Problem, Stated};
 use super::limits;
 use super::passkeys::{add, authentication, enter, passkey_json, refused_own, registration};
 use super::request::{BodyTypes, Fields, read_body};
+use super::sessions::Person;
+use super::shapes::{iso, user_json};
 use super::two_factor;
-use super::web::{Call, Person, iso, user_json, with_session_cookies};
+use super::web::Call;
 use crate::accounts;
 use crate::entry::{Entered, In};
 use crate::passkeys::{self, Passkey, PasskeyError};

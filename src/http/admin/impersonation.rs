@@ -10,10 +10,9 @@ use serde_json::json;
 use super::words::{IMPERSONATES_NOBODY, MAY_NOT_IMPERSONATE, NO_ADMINS, said};
 use super::{admin_of, at_work, somebody, user};
 use crate::admin;
+use crate::http::answers::{Refusal, as_json, set_cookies, with_session, without_session_cookies};
 use crate::http::request::BodyTypes;
-use crate::http::web::{
-    Call, Refusal, as_json, set_cookies, with_session, without_session_cookies,
-};
+use crate::http::web::Call;
 
 /// The cookie that leads back to the admin's own session lasts this long.
 const BACK_FOR: TimeDelta = TimeDelta::days(7);

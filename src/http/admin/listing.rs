@@ -8,8 +8,10 @@ use url::form_urlencoded;
 
 use super::words::MAY_NOT_LIST;
 use super::{admin_of, done};
+use crate::http::answers::Refusal;
 use crate::http::request::Fields;
-use crate::http::web::{Call, Refusal, UserJson, user_json};
+use crate::http::shapes::{UserJson, user_json};
+use crate::http::web::Call;
 
 /// People in one answer: when nobody says, and at most.
 const PEOPLE: (i64, i64) = (100, 1000);

@@ -10,9 +10,11 @@ use super::words::{
 };
 use super::{admin_of, changed, done, roles, tier, user};
 use crate::admin::{BanChange, UserChange};
+use crate::http::answers::Refusal;
 use crate::http::error::Problem;
 use crate::http::request::BodyTypes;
-use crate::http::web::{Call, Refusal, user_json};
+use crate::http::shapes::user_json;
+use crate::http::web::Call;
 use crate::self_service::ProfileChange;
 
 pub(super) async fn update_user(call: Call) -> Result<Response, Refusal> {

@@ -14,11 +14,11 @@ use serde::Serialize;
 
 use super::words::{NOT_A_MEMBER_FORBIDDEN, ORGANIZATION_NOT_FOUND, told};
 use crate::app::App;
+use crate::http::answers::{Refusal, as_json, with_session, without_session_cookies};
 use crate::http::error::{Problem, Stated};
 use crate::http::request::Fields;
-use crate::http::web::{
-    Call, Presented, Refusal, Session, as_json, with_session, without_session_cookies,
-};
+use crate::http::sessions::{Presented, Session};
+use crate::http::web::Call;
 use crate::organizations::{self, Acting};
 use crate::sessions::Live;
 

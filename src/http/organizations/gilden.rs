@@ -20,11 +20,12 @@ use serde_json::{Value, json};
 use super::asking::Asking;
 use super::words::{self, told};
 use super::{invitations, joined, json_text, members, shapes};
+use crate::http::answers::Refusal;
 use crate::http::doors::Door;
 use crate::http::error::Problem;
 use crate::http::limits;
 use crate::http::request::{BodyTypes, Fields};
-use crate::http::web::{Call, Refusal};
+use crate::http::web::Call;
 use crate::organizations::Shown;
 
 /// What somebody is asked in as when nobody says.

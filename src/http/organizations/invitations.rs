@@ -19,11 +19,12 @@ use serde_json::{Value, json};
 use super::asking::Asking;
 use super::words::{self, Words, told, told_more};
 use super::{joined, one_or_more, shapes};
+use crate::http::answers::Refusal;
 use crate::http::doors::Door;
 use crate::http::error::{Problem, Stated};
 use crate::http::limits;
 use crate::http::request::{BodyTypes, Fields};
-use crate::http::web::{Call, Refusal};
+use crate::http::web::Call;
 use crate::organizations::NewInvitation;
 use crate::store::RunError;
 

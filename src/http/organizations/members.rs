@@ -18,9 +18,10 @@ use serde_json::{Value, json};
 use super::asking::{Asking, Named};
 use super::words::{self, Words, told};
 use super::{joined, number, one_or_more, shapes};
+use crate::http::answers::{Refusal, as_json};
 use crate::http::doors::Door;
 use crate::http::request::{BodyTypes, Fields};
-use crate::http::web::{Call, Refusal, as_json};
+use crate::http::web::Call;
 use crate::store::RunError;
 
 /// The doors.
@@ -62,7 +63,7 @@ fn value(person: &Person, field: &str) -> String {
         "organizationId" => member.organization_id.clone(),
         "userId" => member.user_id.clone(),
         "role" => member.role.clone(),
-        _ => crate::http::web::iso(member.created_at),
+        _ => crate::http::shapes::iso(member.created_at),
     }
 }
 

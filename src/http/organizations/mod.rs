@@ -30,10 +30,11 @@ use serde_json::{Value, json};
 
 use self::asking::{Asking, Named};
 use self::words::{Words, told};
+use super::answers::Refusal;
 use super::doors::Door;
 use super::error::Problem;
 use super::request::{BodyTypes, Fields};
-use super::web::{Call, Refusal};
+use super::web::Call;
 use crate::organizations::{self, Shown};
 use crate::store::{RunError, StoreError};
 

@@ -17,10 +17,11 @@ use super::asking::Asking;
 use super::members::permissions_of;
 use super::shapes;
 use super::words::{self, Words, told};
+use crate::http::answers::Refusal;
 use crate::http::doors::Door;
 use crate::http::error::Stated;
 use crate::http::request::{BodyTypes, Fields};
-use crate::http::web::{Call, Refusal};
+use crate::http::web::Call;
 use crate::ids;
 
 /// The doors.

@@ -11,7 +11,7 @@ use projections::users::UserRow;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::http::web::iso;
+use crate::http::shapes::iso;
 
 fn optional(time: Option<DateTime<Utc>>) -> Option<String> {
     time.map(iso)

@@ -20,10 +20,11 @@ use serde_json::{Value, json};
 use super::asking::Asking;
 use super::shapes;
 use super::words::{self, Words, told};
+use crate::http::answers::Refusal;
 use crate::http::doors::Door;
 use crate::http::error::Stated;
 use crate::http::request::{BodyTypes, Fields};
-use crate::http::web::{Call, Refusal};
+use crate::http::web::Call;
 use crate::ids;
 
 /// The doors.

@@ -6,8 +6,8 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
 use serde_json::json;
 
+use crate::http::answers::Refusal;
 use crate::http::error::{Problem, Stated};
-use crate::http::web::Refusal;
 use crate::organizations::Failure;
 use crate::store::{RunError, StoreError};
 
