@@ -27,7 +27,6 @@ use crate::signing::Signing;
 use crate::store::claims::Claims;
 use crate::store::{Store, log};
 use crate::transparency::{builder, checkpoints};
-use crate::vault;
 use crate::{effects, erasure, maintenance, telemetry};
 
 /// Passwords that may wait to be hashed, per thread; about two seconds of work.
@@ -55,8 +54,6 @@ pub struct App {
     mail_secrets: Vec<Zeroizing<String>>,
     /// Live sessions.
     pub sessions: Sessions,
-    /// Whose turn it is to use a vault.
-    pub vault_turns: vault::Turns,
     /// Access tokens.
     pub signing: Signing,
     /// Where mails go.
@@ -220,7 +217,6 @@ async fn assemble(config: Config, parts: Parts) -> anyhow::Result<(Arc<App>, Joi
         ),
         mail_secrets,
         sessions: Sessions::new(pool.clone(), freshness),
-        vault_turns: vault::Turns::default(),
         mailer: mailer(&config, &clock)?,
         http: reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())

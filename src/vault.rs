@@ -7,11 +7,11 @@
 mod changes;
 mod kept;
 mod row;
-mod turns;
 
 use aggregates::UserId;
 use aggregates::vault::{Action, Client, Refusal, Vault, VaultCommand, VaultEvent};
 use chrono::{DateTime, Utc};
+use cqrs_es::Aggregate as _;
 use projections::users::UserRow;
 
 use crate::accounts::Caller;
@@ -24,7 +24,6 @@ use changes::{Change, Prepared};
 
 pub use kept::forget_old;
 pub use row::{RecoveryWrap, RewrapError, Rewrapped, Stored, VaultRow, read, rewrap};
-pub use turns::Turns;
 
 /// How often a call is tried when other nodes write to the same vault. On one node calls of a vault take turns.
 const ATTEMPTS: u32 = 20;
@@ -115,7 +114,7 @@ pub async fn status(app: &App, user_id: &str) -> Result<Status, StoreError> {
 /// When it cannot be written down: then nothing was done.
 pub async fn call(app: &App, visit: &Visit<'_>, wish: &Wish) -> Result<Outcome, StoreError> {
     let user_id = visit.live.user.id.as_str();
-    let _turn = app.vault_turns.of(user_id).await;
+    let _turn = app.store.turn(Vault::TYPE, user_id).await;
     let mut attempt = 1;
     loop {
         match call_once(app, visit, wish).await {

@@ -12,9 +12,9 @@ pub mod freshness;
 pub mod idempotency;
 pub mod log;
 pub mod sealed;
+mod turns;
 pub mod upcast;
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
 use aggregates::StoredEvent;
@@ -24,6 +24,7 @@ use moka::sync::Cache;
 use projections::AnyEvent;
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
+use tokio::sync::MutexGuard;
 use uuid::Uuid;
 
 use self::appender::Appender;
@@ -31,6 +32,7 @@ use self::claims::Claims;
 pub use self::command::{Actor, Client, Context, EffectDraft};
 use self::command::{CommandStore, Folded, decide};
 use self::freshness::Freshness;
+use self::turns::Turns;
 use crate::custody::Custody;
 
 tokio::task_local! {
@@ -48,8 +50,6 @@ pub fn forget_written() {
 const ATTEMPTS: u32 = 5;
 /// Folded aggregates kept per type; the stream version checked at the append proves them current.
 const FOLDED: u64 = 20_000;
-/// Streams whose commands take turns independently of each other, at most.
-const TURNS: usize = 1 << 12;
 
 /// Why a command could not be written. None of these is the fault of the command itself.
 #[derive(Debug, thiserror::Error)]
@@ -187,26 +187,6 @@ pub(crate) struct Inner {
     node: String,
 }
 
-/// Commands of this node on one stream take turns. Streams that share a slot only wait a little longer.
-struct Turns {
-    slots: Box<[tokio::sync::Mutex<()>]>,
-    hasher: RandomState,
-}
-
-impl Turns {
-    fn new() -> Self {
-        Self {
-            slots: (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect(),
-            hasher: RandomState::new(),
-        }
-    }
-
-    fn of(&self, stream_type: &str, stream_id: &str) -> &tokio::sync::Mutex<()> {
-        let hash = self.hasher.hash_one((stream_type, stream_id));
-        &self.slots[(hash as usize) % TURNS]
-    }
-}
-
 impl Store {
     /// Opens the log and starts its writer; await the handle after dropping the store to know that
     /// everything queued has been written.
@@ -230,7 +210,7 @@ impl Store {
                 freshness,
                 upcasters,
                 folded,
-                turns: Turns::new(),
+                turns: Turns::default(),
                 node,
             })),
             task,
@@ -281,7 +261,7 @@ impl Store {
         let _turn = if context.new_stream {
             None
         } else {
-            Some(self.0.turns.of(A::TYPE, id).lock().await)
+            Some(self.turn(A::TYPE, id).await)
         };
         let mut attempt = 1;
         loop {
@@ -295,6 +275,12 @@ impl Store {
                 Ok(done) => return Ok(self.told(done)),
             }
         }
+    }
+
+    /// Waits until it is the turn of a command of this node on a stream, and holds it until the guard is dropped. For
+    /// whoever reads what a command is decided from before [`Self::run_at`]; [`Self::run`] waits by itself.
+    pub async fn turn(&self, stream_type: &str, id: &str) -> MutexGuard<'_, ()> {
+        self.0.turns.of(stream_type, id).await
     }
 
     /// Carries out a command on a stream whose state the caller has read together with its version, instead of from its
