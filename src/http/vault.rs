@@ -50,11 +50,11 @@ pub fn doors() -> Vec<Door> {
         get_door("/status", get(status)),
         post_door("/init", post(init)),
         get_door("/key", get(key)),
-        post_door("/rotate", post(rotate)),
-        post_door("/recovery-wrap", post(set_recovery)),
-        Door::open(Method::DELETE, "/recovery-wrap", delete(clear_recovery)),
+        post_door("/rotate", post(rotate)).after_step_up(),
+        post_door("/recovery-wrap", post(set_recovery)).after_step_up(),
+        Door::open(Method::DELETE, "/recovery-wrap", delete(clear_recovery)).after_step_up(),
         post_door("/recovery-wrap/restore", post(restore_recovery)).checking(Checks::Password),
-        post_door("/zero-knowledge", post(zero_knowledge)),
+        post_door("/zero-knowledge", post(zero_knowledge)).after_step_up(),
     ]
 }
 
@@ -133,7 +133,8 @@ fn refused(action: Action, reason: Refusal) -> Problem {
 }
 
 /// Who calls: by an access token, a session's token or its cookie, never from the cache (I-9). Whoever acts as somebody
-/// is written down and refused (S-66), and so are calls above the limit, once an hour (S-80, I-11).
+/// is written down and refused (S-66), and so are whoever has to show anew who they are (S-60) and calls above the limit,
+/// those once an hour (S-80, I-11).
 async fn enter(call: &Call, action: Action, limit: &Limit) -> Result<Arc<Live>, Problem> {
     let live = call.required_stored_person().await?;
     let visit = visit(call, &live);
@@ -149,7 +150,13 @@ async fn enter(call: &Call, action: Action, limit: &Limit) -> Result<Arc<Live>, 
         return Err(problem);
     }
     if let Err(problem) = call.admit(&live).await {
-        let denied = Wish::Denied(action, Refusal::Impersonated);
+        let reason = match problem {
+            Problem::StepUpRequired { .. } => Refusal::NotProven,
+            _ if live.session.impersonated_by.is_some() => Refusal::Impersonated,
+            // The session has just ended, or nobody knows: that is no refusal.
+            _ => return Err(problem),
+        };
+        let denied = Wish::Denied(action, reason);
         vault::call(call.app(), &visit, &denied).await?;
         return Err(problem);
     }

@@ -110,6 +110,29 @@ pub const RECIPES: [Recipe; 32] = [
     Recipe("DELETE", "/api/v1/api-keys/{id}", NO_ID, 404),
 ];
 
+/// The same for vaults, whose refusals are written down.
+const OF_VAULTS: [Recipe; 4] = [
+    Recipe(
+        "DELETE",
+        "/api/v1/me/encryption-vault/recovery-wrap",
+        "{}",
+        404,
+    ),
+    Recipe(
+        "POST",
+        "/api/v1/me/encryption-vault/recovery-wrap",
+        "{}",
+        400,
+    ),
+    Recipe(
+        "POST",
+        "/api/v1/me/encryption-vault/zero-knowledge",
+        "{}",
+        400,
+    ),
+    Recipe("POST", "/api/v1/me/encryption-vault/rotate", "{}", 200),
+];
+
 impl Recipe {
     pub async fn send(&self, app: &TestApp, session: &Session) -> Answer {
         let Recipe(method, path, body, _) = *self;
@@ -174,6 +197,7 @@ fn every_door_that_asks_for_a_step_up_has_a_recipe_s60() {
     });
     let recipes = RECIPES
         .iter()
+        .chain(&OF_VAULTS)
         .map(|recipe| format!("{} {}", recipe.0, recipe.1));
     assert_eq!(
         doors.collect::<BTreeSet<_>>(),
@@ -212,6 +236,24 @@ async fn every_such_door_is_open_for_five_minutes_after_a_proof_s60() {
         recipe.passes(&node, &fresh).await;
         recipe.asks(&app, &root, &["password", "sign-in"]).await;
     }
+}
+
+/// S-60, I-4: the key of a vault and what else opens it are changed after a proof only, and each refusal is in its log.
+#[tokio::test]
+async fn vaults_change_after_a_proof_only_and_refusals_are_written_down_s60() {
+    let app = TestApp::start(&[ON, UNVERIFIED]).await;
+    let ada = app.signed_in("ada").await;
+    app.clock.advance(COUNTS_FOR + A_MOMENT);
+    for recipe in &OF_VAULTS {
+        recipe.asks(&app, &ada, &["password", "sign-in"]).await;
+    }
+    let refused = "events where event_type = 'vault.refused' and payload::text like '%not_proven%'";
+    assert_eq!(app.count(refused).await, 4);
+    show_password(&app, &ada).await;
+    for recipe in &OF_VAULTS {
+        recipe.passes(&app, &ada).await;
+    }
+    assert_eq!(app.count(refused).await, 4);
 }
 
 /// Doors that ask by themselves: for whoever has no second factor yet, a code switches it on.
