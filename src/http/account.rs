@@ -116,8 +116,8 @@ async fn list_sessions(call: Call) -> Result<Response, Refusal> {
         .zip(&tokens)
         .map(|(row, token)| call.session_json(row, token))
         .collect();
-    // No session is both fresh and due for an extension.
-    Ok(Json(list).into_response())
+    let response = Json(list).into_response();
+    Ok(call.prolonged(response, &session).await)
 }
 
 /// A person's sessions, the one that asks first.

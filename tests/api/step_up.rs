@@ -238,6 +238,22 @@ async fn every_such_door_is_open_for_five_minutes_after_a_proof_s60() {
     }
 }
 
+/// I-9: what another node has just ended, or now asks a second factor of, opens none of these doors.
+#[tokio::test]
+async fn a_session_is_looked_at_where_it_is_stored_s60() {
+    let settings = [ON, ADMINS[0], ADMINS[1]];
+    let app = TestApp::start(&settings).await;
+    let node = app.node(&settings).await;
+    for number in 0..10 {
+        let session = app.signed_in(&format!("p{number}")).await;
+        ANY.passes(&node, &session).await;
+        app.post_as("/api/auth/sign-out", &session.cookie, &json!({}))
+            .await;
+        let refused = ANY.send(&node, &session).await;
+        assert_eq!(refused.status, 401, "{}", refused.text);
+    }
+}
+
 /// S-60, I-4: the key of a vault and what else opens it are changed after a proof only, and each refusal is in its log.
 #[tokio::test]
 async fn vaults_change_after_a_proof_only_and_refusals_are_written_down_s60() {
