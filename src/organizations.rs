@@ -11,8 +11,6 @@ use aggregates::{ClaimScope, UserId};
 use projections::invitations;
 use projections::members::{self, MemberRow};
 use projections::organizations::OrganizationRow;
-use projections::sessions::SessionRow;
-use projections::users::UserRow;
 
 pub use self::inviting::NewInvitation;
 use crate::accounts::Caller;
@@ -20,6 +18,7 @@ use crate::app::App;
 use crate::custody::{ONLY, kind};
 use crate::effects;
 use crate::ids;
+use crate::sessions::Live;
 use crate::store::{Actor, Context, RunError, StoreError};
 
 /// How often closing is tried again because somebody was invited meanwhile.
@@ -33,8 +32,8 @@ pub type Failure = RunError<OrganizationError>;
 pub struct Acting<'a> {
     /// The service.
     pub app: &'a App,
-    /// Who.
-    pub user: &'a UserRow,
+    /// Their session.
+    pub live: &'a Live,
     /// The request.
     pub caller: &'a Caller,
 }
@@ -64,18 +63,18 @@ pub struct Made {
 impl Acting<'_> {
     /// Who gives the commands.
     pub fn actor(&self) -> UserId {
-        UserId::new(&self.user.id)
+        UserId::new(&self.live.user.id)
     }
 
     fn context(&self) -> Context {
-        self.caller.context(Actor::User(self.user.id.clone()))
+        self.caller.context(self.live.actor())
     }
 
     /// The same for what stands in the person's own history. Sealed under their key, so it is refused once their account
     /// is closed.
     fn own_context(&self) -> Context {
-        let actor = Actor::User(self.user.id.clone());
-        self.caller.context_about(actor, &self.user.id)
+        let person = &self.live.user.id;
+        self.caller.context_about(self.live.actor(), person)
     }
 
     /// Carries out a command that changes nothing but the organization.
@@ -109,7 +108,7 @@ impl Acting<'_> {
         let owner = MemberRow {
             id: ids::part_of_organization(),
             organization_id: id.to_string(),
-            user_id: self.user.id.clone(),
+            user_id: self.live.user.id.clone(),
             role: aggregates::organization::permissions::OWNER.to_owned(),
             created_at: at,
         };
@@ -176,7 +175,6 @@ impl Acting<'_> {
     /// `Unavailable` and the like when it cannot be written; a session that is over stays over.
     pub async fn go_to(
         &self,
-        session: &SessionRow,
         organization_id: Option<&str>,
         team_id: Option<&str>,
     ) -> Result<(), StoreError> {
@@ -185,6 +183,7 @@ impl Acting<'_> {
             team_id: team_id.map(str::to_owned),
             at: self.app.clock.now(),
         };
+        let session = &self.live.session;
         let context = self.context().in_session(&session.id);
         match self
             .app

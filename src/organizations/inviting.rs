@@ -63,7 +63,7 @@ impl Acting<'_> {
             role: role.clone(),
             team_ids: (!team_ids.is_empty()).then(|| team_ids.join(",")),
             status: "pending".to_owned(),
-            inviter_id: self.user.id.clone(),
+            inviter_id: self.live.user.id.clone(),
             expires_at,
             created_at: at,
         };
@@ -135,14 +135,14 @@ impl Acting<'_> {
                 )),
                 invited: Some(Invited {
                     organization: organization.name.clone(),
-                    inviter: self.user.email.clone(),
+                    inviter: self.live.user.email.clone(),
                 }),
                 // Nothing is looked up about whose address it is: the mail speaks the language of whoever invites.
                 ..Mail::to(
                     MailKind::Invitation,
                     &row.email,
                     "",
-                    self.user.locale.as_deref(),
+                    self.live.user.locale.as_deref(),
                 )
             };
             let subject = invitations::subject(&organization.id, &row.id);
@@ -163,7 +163,7 @@ impl Acting<'_> {
         let member = MemberRow {
             id: ids::part_of_organization(),
             organization_id: invitation.organization_id.clone(),
-            user_id: self.user.id.clone(),
+            user_id: self.live.user.id.clone(),
             role: invitation.role.clone(),
             created_at: at,
         };
@@ -202,7 +202,7 @@ impl Acting<'_> {
 
     /// The address of whoever acts, as invitations know it.
     fn email(&self) -> Result<EmailAddress, Failure> {
-        EmailAddress::parse(&self.user.email)
+        EmailAddress::parse(&self.live.user.email)
             .map_err(|_| StoreError::Broken("an account has no address".to_owned()).into())
     }
 }

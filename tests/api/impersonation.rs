@@ -249,10 +249,17 @@ async fn whatever_is_done_names_the_admin_and_the_person_s66() {
     let app = TestApp::start(&ADMINS).await;
     let root = app.signed_in("root").await;
     let ada = app.signed_in("ada").await;
+    let organization = json!({"name": "Acme", "slug": "acme"});
+    let made = app
+        .post_as("/api/auth/organization/create", &ada.cookie, &organization)
+        .await;
     let before: i64 = app.count("events").await;
     let acting = app.impersonate(&root, &ada).await;
     let cookie = acting.session_cookie();
     let jwt = app.jwt(&cookie).await;
+    let into = json!({"organizationId": made.json()["id"]});
+    app.post_as("/api/auth/organization/set-active", &cookie, &into)
+        .await;
     assert_eq!(claims(&jwt)["sub"], json!(ada.user_id));
     let renamed = app
         .post_as(
@@ -303,7 +310,7 @@ async fn whatever_is_done_names_the_admin_and_the_person_s66() {
     .await
     .unwrap();
     let both = format!("user:{} as user:{}", root.user_id, ada.user_id);
-    assert_eq!(actors.len(), 11, "{actors:?}");
+    assert_eq!(actors.len(), 12, "{actors:?}");
     for (event_type, actor) in actors {
         assert_eq!(actor, both, "{event_type}");
     }

@@ -117,7 +117,7 @@ impl<'a> Asking<'a> {
     pub fn acting(&self) -> Acting<'_> {
         Acting {
             app: self.app(),
-            user: &self.live.user,
+            live: &self.live,
             caller: &self.call.caller,
         }
     }
@@ -264,8 +264,6 @@ impl<'a> Asking<'a> {
         organization_id: Option<&str>,
         team_id: Option<&str>,
     ) -> Result<(), Refusal> {
-        let session = &self.live.session;
-        let acting = self.acting();
-        Ok(acting.go_to(session, organization_id, team_id).await?)
+        Ok(self.acting().go_to(organization_id, team_id).await?)
     }
 }
