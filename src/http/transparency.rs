@@ -35,8 +35,6 @@ const LINES: &str = "application/jsonl";
 const BRIEFLY: &str = "public, max-age=1";
 /// Changes when the log comes back from a backup.
 const A_MINUTE: &str = "public, max-age=60";
-/// Never changes once it is there.
-const FOR_EVER: &str = "public, max-age=31536000, immutable";
 /// Leaves in one answer.
 const ENTRIES_MAX: u64 = 1_000;
 
@@ -95,7 +93,7 @@ async fn tile(Path(place): Path<String>, call: Call) -> Result<Response, Problem
     }
     let hashes = tiles::hashes(&call.app().pool, place, width).await?;
     let hashes = hashes.ok_or(TreeError::Missing { level, number })?;
-    Ok(([(CONTENT_TYPE, BYTES), (CACHE_CONTROL, FOR_EVER)], hashes).into_response())
+    Ok(([(CONTENT_TYPE, BYTES), (CACHE_CONTROL, A_MINUTE)], hashes).into_response())
 }
 
 /// Level and number of a tile, and how many of its hashes are asked for. Each tile has one path and no other.
@@ -156,7 +154,7 @@ async fn check_size(call: &Call, size: u64) -> Result<(), Problem> {
 fn proof_answer(mut body: serde_json::Value, proof: &[Hash]) -> Response {
     let hashes: Vec<String> = proof.iter().map(Hash::to_string).collect();
     body["proof"] = json!(hashes);
-    ([(CACHE_CONTROL, FOR_EVER)], Json(body)).into_response()
+    ([(CACHE_CONTROL, A_MINUTE)], Json(body)).into_response()
 }
 
 /// Leaves as they are in the tree: personal fields sealed, but who did what and when is readable.
