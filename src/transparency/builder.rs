@@ -1,7 +1,7 @@
 //! Makes the tree longer and signs what it has become: one node at a time, by a lease, after the events are in the log.
 //! Whatever fails here is logged, shown in the metrics and tried again; nobody who signs in waits for it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -9,6 +9,7 @@ use metrics::{counter, gauge};
 use sqlx::PgPool;
 use tlog_tiles::record_hash;
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use super::checkpoints::{self, Current};
 use super::leaf::leaf;
@@ -57,6 +58,8 @@ pub async fn work(app: Arc<App>, mut stop: watch::Receiver<bool>) {
             Err(error) => {
                 counter!("transparency_failures_total").increment(1);
                 tracing::warn!(error = %format!("{error:#}"), "cannot sign the log; it is tried again");
+                // Another node may be able to.
+                let _ = builder.lease.release().await;
                 (RENEWED_EVERY, false)
             }
         };
@@ -75,6 +78,8 @@ pub async fn work(app: Arc<App>, mut stop: watch::Receiver<bool>) {
 pub struct Builder<'a> {
     app: &'a App,
     lease: Lease,
+    /// The newest checkpoint that this node saw: life of the log, size and root.
+    newest: Mutex<Option<(Uuid, i64, Vec<u8>)>>,
 }
 
 impl<'a> Builder<'a> {
@@ -84,11 +89,30 @@ impl<'a> Builder<'a> {
         Self {
             app,
             lease: Lease::new(app.pool.clone(), LEASE, &node),
+            newest: Mutex::new(None),
         }
     }
 
-    /// Adds the next events to the tree and signs it, if this node has the lease. Everything is read anew each time, so
-    /// there is nothing to remember wrongly.
+    /// A database that was put back to an earlier time, without saying so, would have other trees signed in the place
+    /// of those that others have seen.
+    fn remember(&self, now: &Current) -> anyhow::Result<()> {
+        let mut newest = self.newest.lock().expect("nothing panics while it is held");
+        let last = now.last.as_ref();
+        if let Some((epoch, size, root)) = &*newest {
+            let stands = last
+                .is_some_and(|last| *size < last.size || *size == last.size && *root == last.root);
+            ensure!(
+                stands || *epoch != now.epoch,
+                "checkpoint {size} was signed and is gone: if the log is back from a backup, say so by \
+                 `mana-auth restore`"
+            );
+        }
+        *newest = last.map(|last| (last.epoch, last.size, last.root.clone()));
+        Ok(())
+    }
+
+    /// Adds the next events to the tree and signs it, if this node has the lease. Everything is read anew each time; what
+    /// is remembered only stops it.
     ///
     /// # Errors
     /// When the database does not answer, or the tree is not the one that was signed.
@@ -99,6 +123,7 @@ impl<'a> Builder<'a> {
         };
         let now = checkpoints::current(pool, self.app.store.custody(), &self.app.config).await?;
         let size = now.last.as_ref().map_or(0, |last| last.size);
+        self.remember(&now)?;
         let mut edge = Edge::load(pool, size.unsigned_abs()).await?;
         check(&now, &edge)?;
         let events = log::after(pool, size, PAGE).await?;

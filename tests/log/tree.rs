@@ -282,6 +282,28 @@ async fn a_tree_that_was_altered_stops_the_signing_and_nothing_else() {
     assert_eq!((report.first_bad, report.problems), (None, vec![]));
 }
 
+/// A database that went back in time behind the back of a running node gets no second tree in the place of one that
+/// others may have seen.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_signed_once_more_in_the_place_of_a_checkpoint_that_is_gone() {
+    let app = TestApp::start(&[]).await;
+    person("Ada").sign_up(&app.app).await.unwrap();
+    signed(&app).await;
+    let builder = Builder::new(&app.app);
+    let take = "update followers.leases set expires_at = clock_timestamp()";
+    wait_until("the lease is taken over", async || {
+        sqlx::query(take).execute(&app.admin).await.unwrap();
+        matches!(builder.step().await, Ok(Step::UpToDate(_)))
+    })
+    .await;
+    let forget = "set session_replication_role = replica;
+        delete from followers.checkpoints where size = (select max(size) from followers.checkpoints);
+        set session_replication_role = default";
+    sqlx::raw_sql(forget).execute(&app.admin).await.unwrap();
+    let refused = builder.step().await.unwrap_err().to_string();
+    assert!(refused.contains("was signed and is gone"), "{refused}");
+}
+
 /// Whatever the service's role does, what was signed stays.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_role_changes_a_checkpoint() {
