@@ -93,10 +93,13 @@ fn words(report: &Report) -> Vec<String> {
         )),
     }
     if report.first_bad.is_some() {
-        lines.push(format!(
-            "        the {} events before are as they were signed",
-            grouped(report.good_until)
-        ));
+        lines.push(match report.good_until {
+            0 => "        no checkpoint before it agrees with the log".to_owned(),
+            good => format!(
+                "        the events up to {} are as they were signed",
+                grouped(good)
+            ),
+        });
     }
     lines.extend(
         report

@@ -6,10 +6,10 @@ use serde::Serialize;
 use sqlx::PgPool;
 use tlog_tiles::{Hash, record_hash};
 
-use super::checkpoints::{self, Current};
+use super::checkpoints::{self, Current, Stored};
 use super::frontier::Frontier;
 use super::leaf::leaf;
-use super::tiles::Tiles;
+use super::tiles::{Edge, Tiles, TreeError};
 use crate::store::log;
 
 /// Events and checkpoints that are read at a time.
@@ -101,6 +101,13 @@ pub async fn check(
         }
         show(checking.size(), signed);
     }
+    // Stored hashes that are known to be altered lead to another root; that is told already.
+    if checking.report.first_bad.is_none()
+        && checking.report.problems.is_empty()
+        && let Some(last) = &now.last
+    {
+        checking.edge(last, Edge::load(pool, last.size.unsigned_abs()).await)?;
+    }
     checking.report.unsigned = (log::head(pool).await? - signed).max(0);
     Ok(checking.report)
 }
@@ -111,6 +118,8 @@ struct Checking {
     tree: Frontier,
     /// Roots that were signed, by size; `None` for a checkpoint that is none.
     signed: BTreeMap<i64, Vec<Option<Hash>>>,
+    /// The tree of the stored hashes; where none is stored, of the event's.
+    stored: Frontier,
     /// The first event since the last good checkpoint whose stored hash is another.
     suspect: Option<i64>,
     report: Report,
@@ -142,6 +151,7 @@ impl Checking {
             self.suspect.get_or_insert(position);
         }
         self.tree.push(0, hash);
+        self.stored.push(0, stored.unwrap_or(hash));
         let roots = self.signed.remove(&position).unwrap_or_default();
         roots.into_iter().all(|root| self.compare(position, root))
     }
@@ -159,14 +169,17 @@ impl Checking {
                     );
                     self.report.problems.push(problem);
                 }
+                // What was altered beside the events is told, and leads nowhere from here.
+                self.stored = self.tree.clone();
                 self.report.good_until = size;
                 self.report.checkpoints += 1;
             }
-            Some(_) => {
+            Some(signed) => {
                 let position = self.report.good_until + 1;
                 self.report.first_bad = Some(match self.suspect {
-                    Some(position) => Bad::at(position, ALTERED),
-                    None => Bad {
+                    // The stored hashes are those that were signed, so they tell where.
+                    Some(position) if self.stored.root() == signed => Bad::at(position, ALTERED),
+                    _ => Bad {
                         position,
                         until: size,
                         what: ALTERED,
@@ -176,6 +189,23 @@ impl Checking {
             }
         }
         true
+    }
+
+    /// The next hashes are added to what is stored of the newest tree: it has to be the one that was signed.
+    fn edge(&mut self, last: &Stored, edge: Result<Edge, TreeError>) -> Result<(), sqlx::Error> {
+        let is_good = match edge {
+            Ok(edge) => last.root == edge.root().0,
+            Err(TreeError::Database(error)) => return Err(error),
+            Err(_) => false,
+        };
+        if !is_good {
+            let size = last.size;
+            let problem = format!(
+                "the stored hashes that the tree goes on from are not those of checkpoint {size}"
+            );
+            self.report.problems.push(problem);
+        }
+        Ok(())
     }
 
     fn ends(&mut self) {

@@ -138,6 +138,42 @@ async fn stored_hashes_and_checkpoints_that_were_altered_are_found() {
     );
     assert_eq!(report["good_until"], json!(before));
 
+    // A hash that was altered beside an event leads nowhere: the place is one of those since the last good checkpoint.
+    let (app, cli, _) = log().await;
+    let gap = "select before from (select size, lag(size) over (order by size) as before from followers.checkpoints) s
+        where size - before > 1 order by size limit 1";
+    let good = number(&app.admin, gap).await;
+    let next = number(
+        &app.admin,
+        &format!("select min(size) from followers.checkpoints where size > {good}"),
+    )
+    .await;
+    let byte = 32 * good + 1;
+    tamper(&app.admin, &format!(
+        "update followers.tiles set hashes = set_byte(hashes, {byte}, get_byte(hashes, {byte}) # 1) where level = 0;
+         update events set payload = '{{}}' where position = {next}")).await;
+    let report = found(&cli, 1).await;
+    let bad = &report["first_bad"];
+    assert_eq!(
+        (&bad["position"], &bad["until"], &report["good_until"]),
+        (&json!(good + 1), &json!(next), &json!(good)),
+        "{report}"
+    );
+
+    // The hashes above the leaves, from which the tree goes on.
+    let (app, cli, head) = log().await;
+    tamper(
+        &app.admin,
+        "delete from followers.tiles where level = 0 and number = 0",
+    )
+    .await;
+    assert_eq!(
+        found(&cli, 1).await["problems"],
+        json!([format!(
+            "the stored hashes that the tree goes on from are not those of checkpoint {head}"
+        )])
+    );
+
     let (app, cli, _) = log().await;
     let forge = "update followers.checkpoints set root = sha256('x'), note = replace(note, E'\\n', E'\\n') where size = (select min(size) from followers.checkpoints)";
     tamper(&app.admin, forge).await;
