@@ -9,7 +9,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use ipnet::IpNet;
 use lettre::message::Mailbox;
 use secrecy::SecretString;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use url::Url;
 use zeroize::Zeroizing;
 
@@ -180,7 +180,7 @@ pub fn is_loopback(host: &str) -> bool {
 
 /// A filter of log lines.
 pub fn log_filter(text: &str) -> Result<String, String> {
-    match EnvFilter::try_new(text) {
+    match text.parse::<Targets>() {
         Ok(_) => Ok(text.to_owned()),
         Err(_) => Err("must be a log filter such as info,mana_auth=debug".to_owned()),
     }
