@@ -12,6 +12,8 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// A request waits this long for a connection; then the database counts as not available.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// A connection that was in use this short a time ago is not asked whether it still stands.
+const SURELY_OPEN: Duration = Duration::from_millis(100);
 /// No statement of a request runs longer, in milliseconds.
 const STATEMENT_TIMEOUT_MS: &str = "10000";
 
@@ -34,6 +36,15 @@ pub fn pool(options: &PgConnectOptions, connections: u32) -> PgPool {
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
+        .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
+            Box::pin(async move {
+                if meta.idle_for > SURELY_OPEN {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         .connect_lazy_with(options)
 }
 

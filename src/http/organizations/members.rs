@@ -114,7 +114,7 @@ async fn list(call: Call) -> Result<Response, Refusal> {
         people.reverse();
     }
     let page = people.iter().skip(offset).take(limit.unwrap_or(usize::MAX));
-    let page: Vec<Value> = page.map(shapes::person).collect();
+    let page: Vec<_> = page.map(shapes::person).collect();
     let body = json!({"members": page, "total": people.len()});
     Ok(asking.answer(&body).await)
 }
@@ -223,7 +223,7 @@ async fn remove(call: Call) -> Result<Response, Refusal> {
     })
     .await?;
     let member = if by_address {
-        shapes::person(&person)
+        json!(shapes::person(&person))
     } else {
         shapes::member(&person.member)
     };

@@ -22,9 +22,8 @@ use aggregates::organization::{OrganizationCommand, Update, permissions};
 use axum::http::{Method, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use projections::members::Person;
 use projections::organizations::{self as read, OrganizationRow};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -358,46 +357,61 @@ async fn full(call: Call) -> Result<Response, Refusal> {
         return Ok(asking.answer(&Value::Null).await);
     };
     let shown = everything(&asking, &id, limit).await?;
-    Ok(asking.answer(&shown).await)
+    Ok(asking.answered(json_text(shown)).await)
 }
 
-/// An organization with all that belongs to it, as far as whoever asks may see it.
-async fn everything(asking: &Asking<'_>, id: &str, limit: Option<usize>) -> Result<Value, Refusal> {
+/// An organization with all that belongs to it, as far as whoever asks may see it; as JSON text.
+async fn everything(
+    asking: &Asking<'_>,
+    id: &str,
+    limit: Option<usize>,
+) -> Result<String, Refusal> {
+    #[derive(Serialize)]
+    struct Everything<'a> {
+        #[serde(flatten)]
+        organization: Value,
+        members: Vec<shapes::PersonJson<'a>>,
+        invitations: Vec<Value>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        teams: Option<Vec<Value>>,
+    }
     let (row, member) = asking.entered(id).await?;
     let (pool, teams_on) = (&asking.app().pool, asking.app().config.teams);
+    let may_invite = [("invitation".to_owned(), vec!["create".to_owned()])].into();
+    let sees_invitations = asking.allows(&member, &may_invite).await?;
     let (people, invited, teams) = tokio::try_join!(
         projections::members::people(pool, id),
-        projections::invitations::of_organization(pool, id),
         async {
-            if teams_on {
-                projections::teams::of_organization(pool, id).await
-            } else {
-                Ok(vec![])
+            match sees_invitations {
+                true => projections::invitations::of_organization(pool, id).await,
+                false => Ok(vec![]),
+            }
+        },
+        async {
+            match teams_on {
+                true => projections::teams::of_organization(pool, id).await,
+                false => Ok(vec![]),
             }
         }
     )?;
-    let may_invite = [("invitation".to_owned(), vec!["create".to_owned()])].into();
-    let sees_invitations = asking.allows(&member, &may_invite).await?;
     let owns = permissions::is_owner(&member.role);
-    let mut shown = shapes::organization(&row);
+    let counted = teams.iter().map(|counted| {
+        let mut team = shapes::team(&counted.team);
+        team["memberCount"] = json!(counted.members);
+        team
+    });
     let people = people.iter().take(limit.unwrap_or(usize::MAX));
-    shown["members"] = people
-        .map(|person: &Person| shapes::person(person))
-        .collect();
-    shown["invitations"] = invited
-        .iter()
-        .filter(|row| sees_invitations && (owns || !permissions::is_owner(&row.role)))
-        .map(|row| shapes::invitation(row, teams_on))
-        .collect();
-    if teams_on {
-        let counted = teams.iter().map(|counted| {
-            let mut team = shapes::team(&counted.team);
-            team["memberCount"] = json!(counted.members);
-            team
-        });
-        shown["teams"] = counted.collect();
-    }
-    Ok(shown)
+    let shown = Everything {
+        organization: shapes::organization(&row),
+        members: people.map(shapes::person).collect(),
+        invitations: invited
+            .iter()
+            .filter(|row| owns || !permissions::is_owner(&row.role))
+            .map(|row| shapes::invitation(row, teams_on))
+            .collect(),
+        teams: teams_on.then(|| counted.collect()),
+    };
+    Ok(serde_json::to_string(&shown).expect("it is plain JSON"))
 }
 
 #[cfg(test)]

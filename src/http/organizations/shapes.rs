@@ -8,10 +8,11 @@ use projections::organizations::OrganizationRow;
 use projections::team_members::TeamMemberRow;
 use projections::teams::TeamRow;
 use projections::users::UserRow;
+use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::http::shapes::iso;
+use crate::http::shapes::{as_iso, iso};
 
 fn optional(time: Option<DateTime<Utc>>) -> Option<String> {
     time.map(iso)
@@ -54,22 +55,58 @@ pub fn member(row: &MemberRow) -> Value {
 }
 
 /// A membership with what other members may know of the person.
-pub fn person(person: &Person) -> Value {
-    let mut shown = member(&person.member);
-    shown["user"] = json!({
-        "id": person.member.user_id, "name": person.name, "email": person.email, "image": person.image,
-    });
-    shown
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PersonJson<'a> {
+    id: &'a str,
+    organization_id: &'a str,
+    user_id: &'a str,
+    role: &'a str,
+    #[serde(serialize_with = "as_iso")]
+    created_at: DateTime<Utc>,
+    user: PublicJson<'a>,
+}
+
+#[derive(Serialize)]
+struct PublicJson<'a> {
+    id: &'a str,
+    name: &'a str,
+    email: &'a str,
+    image: Option<&'a str>,
+}
+
+/// A membership with what other members may know of the person.
+pub fn person(person: &Person) -> PersonJson<'_> {
+    let MemberRow {
+        id,
+        organization_id,
+        user_id,
+        role,
+        created_at,
+    } = &person.member;
+    PersonJson {
+        id,
+        organization_id,
+        user_id,
+        role,
+        created_at: *created_at,
+        user: PublicJson {
+            id: user_id,
+            name: &person.name,
+            email: &person.email,
+            image: person.image.as_deref(),
+        },
+    }
 }
 
 /// The membership of somebody whose row is at hand.
 pub fn member_and_user(row: MemberRow, user: &UserRow) -> Value {
-    person(&Person {
+    json!(person(&Person {
         member: row,
         name: user.name.clone(),
         email: user.email.clone(),
         image: user.image.clone(),
-    })
+    }))
 }
 
 /// An invitation; `teams` says whether there are any.
