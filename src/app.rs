@@ -25,8 +25,10 @@ use crate::outgoing::Outgoing;
 use crate::sessions::Sessions;
 use crate::signing::Signing;
 use crate::store::claims::Claims;
+use crate::store::together::Together;
 use crate::store::{Store, log};
 use crate::transparency::{builder, checkpoints};
+use crate::vault::Stored;
 use crate::{effects, erasure, maintenance, telemetry};
 
 /// Passwords that may wait to be hashed, per thread; about two seconds of work.
@@ -54,6 +56,8 @@ pub struct App {
     mail_secrets: Vec<Zeroizing<String>>,
     /// Live sessions.
     pub sessions: Sessions,
+    /// Reads vaults by their owners.
+    pub vaults: Together<String, Stored>,
     /// Access tokens.
     pub signing: Signing,
     /// Where mails go.
@@ -217,6 +221,7 @@ async fn assemble(config: Config, parts: Parts) -> anyhow::Result<(Arc<App>, Joi
         ),
         mail_secrets,
         sessions: Sessions::new(pool.clone(), freshness),
+        vaults: Together::default(),
         mailer: mailer(&config, &clock)?,
         http: reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())

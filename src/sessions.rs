@@ -1,5 +1,6 @@
 //! Live sessions by token: the hottest read. Remembered per node, invalidated by the log (I-9).
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -14,8 +15,9 @@ use projections::users::UserRow;
 use sqlx::PgPool;
 
 use crate::crypto::tokens::{TokenHash, TokenKind};
-use crate::store::Actor;
 use crate::store::freshness::Freshness;
+use crate::store::together::Together;
+use crate::store::{Actor, StoreError};
 
 /// Sessions remembered per node.
 const REMEMBERED: u64 = 100_000;
@@ -98,6 +100,8 @@ pub struct Sessions {
     pool: PgPool,
     freshness: Arc<Freshness>,
     remembered: Cache<[u8; 32], Arc<Live>>,
+    by_token: Arc<Together<String, Option<Arc<Live>>>>,
+    by_id: Arc<Together<String, Option<Arc<Live>>>>,
 }
 
 impl Sessions {
@@ -111,6 +115,8 @@ impl Sessions {
             pool,
             freshness,
             remembered,
+            by_token: Arc::default(),
+            by_id: Arc::default(),
         }
     }
 
@@ -122,7 +128,7 @@ impl Sessions {
         &self,
         token: &str,
         now: DateTime<Utc>,
-    ) -> Result<Option<Arc<Live>>, sqlx::Error> {
+    ) -> Result<Option<Arc<Live>>, StoreError> {
         let hash = TokenHash::of(TokenKind::Session, token);
         let live = match self.remembered.get(hash.as_bytes()) {
             Some(live) if self.is_current(&live) => Some(live),
@@ -140,7 +146,7 @@ impl Sessions {
         &self,
         token: &str,
         now: DateTime<Utc>,
-    ) -> Result<Option<Arc<Live>>, sqlx::Error> {
+    ) -> Result<Option<Arc<Live>>, StoreError> {
         let live = self.read(&TokenHash::of(TokenKind::Session, token)).await?;
         Ok(live.filter(|live| live.session.expires_at > now))
     }
@@ -153,12 +159,14 @@ impl Sessions {
         &self,
         id: &str,
         now: DateTime<Utc>,
-    ) -> Result<Option<Arc<Live>>, sqlx::Error> {
-        let seen = self.freshness.applied();
-        let found = projections::sessions::with_user(&self.pool, Key::Id(id)).await?;
-        Ok(found
-            .filter(|(session, _)| session.expires_at > now)
-            .map(|(session, user)| Arc::new(Live::new(session, user, seen))))
+    ) -> Result<Option<Arc<Live>>, StoreError> {
+        // One that cannot be would fail those who ask at the same time.
+        if id.contains('\0') {
+            return Ok(None);
+        }
+        let read = async |ids| self.read_all(Key::Id, ids).await;
+        let live = self.by_id.get(id.to_owned(), read).await?;
+        Ok(live.filter(|live| live.session.expires_at > now))
     }
 
     fn is_current(&self, live: &Live) -> bool {
@@ -170,18 +178,35 @@ impl Sessions {
             && unchanged(User::TYPE, &live.user.id)
     }
 
-    async fn read(&self, hash: &TokenHash) -> Result<Option<Arc<Live>>, sqlx::Error> {
+    async fn read(&self, hash: &TokenHash) -> Result<Option<Arc<Live>>, StoreError> {
         counter!("session_cache_misses_total").increment(1);
+        let read = async |hashes| self.read_all(Key::TokenHash, hashes).await;
+        let live = self.by_token.get(hash.to_hex(), read).await?;
+        match &live {
+            Some(live) => self.remembered.insert(*hash.as_bytes(), live.clone()),
+            None => self.remembered.invalidate(hash.as_bytes()),
+        }
+        Ok(live)
+    }
+
+    async fn read_all(
+        &self,
+        key: Key,
+        values: Vec<String>,
+    ) -> Result<Vec<Option<Arc<Live>>>, StoreError> {
         // Taken before the query: what is written meanwhile outdates the answer.
         let seen = self.freshness.applied();
-        let key = Key::TokenHash(&hash.to_hex());
-        let found = projections::sessions::with_user(&self.pool, key).await?;
-        let Some((session, user)) = found else {
-            self.remembered.invalidate(hash.as_bytes());
-            return Ok(None);
-        };
-        let live = Arc::new(Live::new(session, user, seen));
-        self.remembered.insert(*hash.as_bytes(), live.clone());
-        Ok(Some(live))
+        let found = projections::sessions::with_users(&self.pool, key, &values).await?;
+        let found: HashMap<String, Arc<Live>> = found
+            .into_iter()
+            .map(|(session, user)| {
+                let value = key.of(&session).to_owned();
+                (value, Arc::new(Live::new(session, user, seen)))
+            })
+            .collect();
+        Ok(values
+            .iter()
+            .map(|value| found.get(value).cloned())
+            .collect())
     }
 }

@@ -189,9 +189,6 @@ fn completed(
 }
 
 async fn stored(app: &App, user_id: &str) -> Result<Stored, StoreError> {
-    let owners = [user_id.to_owned()];
-    let mut found = read(&app.pool, &owners).await?;
-    found
-        .pop()
-        .ok_or_else(|| StoreError::Broken("no answer about a vault".to_owned()))
+    let all = async |owners: Vec<String>| read(&app.pool, &owners).await;
+    app.vaults.get(user_id.to_owned(), all).await
 }

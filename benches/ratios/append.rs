@@ -26,7 +26,7 @@ const AT_ONCE: usize = 64;
 const STREAMS: usize = 1024;
 
 /// The table that `pgbench` fills: the columns and keys of one partition of the log.
-const TABLE: &str = "
+pub const TABLE: &str = "
     create table bare_events (
         position       bigint      not null generated always as identity,
         aggregate_type text        not null,
@@ -45,7 +45,7 @@ const TABLE: &str = "
     create table bare_rows (like bare_events including defaults including identity, primary key (position));";
 
 /// One insert of an event like ours into a table. `pgbench` takes a colon before a letter or digit for a variable.
-fn script(table: &str) -> String {
+pub fn script(table: &str) -> String {
     format!(
         r#"\set sequence random(1, 1000000000)
 \set stream random(1, {STREAMS})

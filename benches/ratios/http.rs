@@ -188,7 +188,10 @@ fn bare_hashes(length: Duration) -> anyhow::Result<f64> {
 }
 
 /// Requests per second that `wrk` got answered with 200; `lua` says what they are, plain GETs if nothing.
-fn wrk(
+///
+/// # Errors
+/// When `wrk` is missing, or something else was answered.
+pub fn wrk(
     url: &str,
     headers: &[&str],
     lua: &str,
@@ -230,8 +233,11 @@ fn wrk(
         .context("reading wrk's rate")
 }
 
-struct Person {
-    token: String,
+/// Somebody who has signed up.
+pub struct Person {
+    /// Of their session.
+    pub token: String,
+    /// The same in a cookie.
     cookie: String,
 }
 
@@ -243,11 +249,16 @@ pub struct World {
     pub ours: String,
     /// The service.
     pub app: Arc<App>,
-    _server: Server,
+    /// Its database.
+    pub server: Server,
 }
 
 impl World {
-    fn start() -> anyhow::Result<World> {
+    /// Nothing limits the load.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start() -> anyhow::Result<World> {
         let server = Server::start(false)?;
         let runtime = Runtime::new()?;
         let started = runtime.block_on(server.app())?;
@@ -278,15 +289,23 @@ impl World {
             runtime,
             ours,
             app,
-            _server: server,
+            server,
         })
     }
 
-    fn serve(&self, router: Router) -> anyhow::Result<String> {
+    /// Serves routes of a benchmark's own; gives their address.
+    ///
+    /// # Errors
+    /// When there is no port.
+    pub fn serve(&self, router: Router) -> anyhow::Result<String> {
         serve(&self.runtime, router)
     }
 
-    fn sign_up(&self, n: usize) -> anyhow::Result<Person> {
+    /// Signs up somebody with a number.
+    ///
+    /// # Errors
+    /// When the service does not want them.
+    pub fn sign_up(&self, n: usize) -> anyhow::Result<Person> {
         let email = format!("ada-{n}@bench.example");
         let body = json!({"email": email, "password": PASSWORD, "name": "Ada"});
         self.runtime.block_on(async {

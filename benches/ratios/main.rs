@@ -12,6 +12,7 @@ mod rebuild;
 mod table;
 mod timing;
 mod transparency;
+mod vault;
 
 use std::path::PathBuf;
 
@@ -29,6 +30,7 @@ const ALL: &[(&str, Benchmark)] = &[
     ("process", process::start_and_memory),
     ("rebuild", rebuild::sessions),
     ("transparency", transparency::all),
+    ("vault", vault::keys),
     ("timing", timing::known_and_unknown),
 ];
 

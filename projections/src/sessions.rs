@@ -5,6 +5,7 @@ use aggregates::user::UserEvent;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgPool, Row as _};
 
 use crate::users::UserRow;
@@ -200,29 +201,41 @@ fn apply_session(id: &str, event: &SessionEvent, changes: &mut Changes) {
     }
 }
 
-/// How a session is found.
-#[derive(Clone, Copy)]
-pub enum Key<'a> {
-    /// By the hash of its token, lower-case hex.
-    TokenHash(&'a str),
-    /// By its id.
-    Id(&'a str),
+/// What sessions are found by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// The hash of their token, lower-case hex.
+    TokenHash,
+    /// Their id.
+    Id,
 }
 
-/// A session and its person, expired or not; nobody who is banned has one, whatever began at the same moment. Where an admin acts as the person, only for as long as that holds what it
-/// takes: they are an admin, not banned and signed in themselves, and the person is no admin (S-66).
+impl Key {
+    /// The key of a session.
+    pub fn of(self, session: &SessionRow) -> &str {
+        match self {
+            Self::TokenHash => &session.token_hash,
+            Self::Id => &session.id,
+        }
+    }
+}
+
+/// Sessions and their people, expired or not; nobody who is banned has one, whatever began at the same moment. Where an
+/// admin acts as the person, only for as long as that holds what it takes: they are an admin, not banned and signed in
+/// themselves, and the person is no admin (S-66).
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn with_user(
+pub async fn with_users(
     pool: &PgPool,
-    key: Key<'_>,
-) -> Result<Option<(SessionRow, UserRow)>, sqlx::Error> {
-    let (column, value) = match key {
-        Key::TokenHash(hash) => ("token_hash", hash),
-        Key::Id(id) => ("id", id),
+    key: Key,
+    values: &[String],
+) -> Result<Vec<(SessionRow, UserRow)>, sqlx::Error> {
+    let column = match key {
+        Key::TokenHash => "token_hash",
+        Key::Id => "id",
     };
-    let row = sqlx::query(&format!(
+    let rows = sqlx::query(&format!(
         "select s.id, s.token_hash, s.user_id, s.remembered, s.ip_address, s.user_agent,
                 s.created_at, s.updated_at, s.expires_at,
                 s.active_organization_id, s.active_team_id, s.impersonated_by,
@@ -231,7 +244,7 @@ pub async fn with_user(
                 u.banned, u.ban_reason, u.ban_expires, u.two_factor_enabled,
                 u.created_at as user_created_at, u.updated_at as user_updated_at
          from read.sessions s join read.users u on u.id = s.user_id
-         where s.{column} = $1
+         where s.{column} = any($1)
            and not u.banned
            and (s.impersonated_by is null
                 or 'admin' <> all (string_to_array(u.role, ','))
@@ -241,11 +254,14 @@ pub async fn with_user(
                    and exists (select from read.sessions o
                                where o.user_id = s.impersonated_by and o.impersonated_by is null))",
     ))
-    .bind(value)
-    .fetch_optional(pool)
+    .bind(values)
+    .fetch_all(pool)
     .await?;
-    let Some(row) = row else { return Ok(None) };
-    let session = SessionRow::from_row(&row)?;
+    rows.iter().map(with_user).collect()
+}
+
+fn with_user(row: &PgRow) -> Result<(SessionRow, UserRow), sqlx::Error> {
+    let session = SessionRow::from_row(row)?;
     let user = UserRow {
         id: session.user_id.clone(),
         email: row.try_get("email")?,
@@ -262,7 +278,7 @@ pub async fn with_user(
         created_at: row.try_get("user_created_at")?,
         updated_at: row.try_get("user_updated_at")?,
     };
-    Ok(Some((session, user)))
+    Ok((session, user))
 }
 
 /// A person's sessions that have not expired at `now`, newest first.

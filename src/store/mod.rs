@@ -12,6 +12,7 @@ pub mod freshness;
 pub mod idempotency;
 pub mod log;
 pub mod sealed;
+pub mod together;
 mod turns;
 pub mod upcast;
 
@@ -52,7 +53,7 @@ const ATTEMPTS: u32 = 5;
 const FOLDED: u64 = 20_000;
 
 /// Why a command could not be written. None of these is the fault of the command itself.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another node changed the stream first, again and again.
     #[error("the stream was changed by somebody else")]

@@ -3,6 +3,7 @@
 use aggregates::vault::{Kept, Vault};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use sqlx::types::Json;
 use sqlx::{PgExecutor, Row as _};
 
 use crate::crypto::hex;
@@ -11,6 +12,7 @@ use crate::crypto::vault_key::{FORMAT_UNBOUND, KeyWrap, MasterKey};
 use crate::store::StoreError;
 
 /// A vault as it stands.
+#[derive(Clone)]
 pub struct Stored {
     /// Whose.
     pub owner: String,
@@ -45,10 +47,10 @@ pub async fn read(db: impl PgExecutor<'_>, owners: &[String]) -> Result<Vec<Stor
     rows.iter()
         .map(|stored| {
             let owner: String = stored.try_get("owner")?;
-            let row: Option<serde_json::Value> = stored.try_get("row")?;
-            let row = row.map(serde_json::from_value).transpose();
+            let row: Result<Option<Json<VaultRow>>, _> = stored.try_get("row");
+            let row = row.map_err(|_| nonsense(&owner))?;
             Ok(Stored {
-                row: row.map_err(|_| nonsense(&owner))?,
+                row: row.map(|Json(row)| row),
                 version: stored.try_get("version")?,
                 owner,
             })
