@@ -29,7 +29,7 @@ use crate::store::together::Together;
 use crate::store::{Store, log};
 use crate::transparency::{builder, checkpoints};
 use crate::vault::Stored;
-use crate::{effects, erasure, maintenance, telemetry};
+use crate::{effects, erasure, follower, maintenance, telemetry};
 
 /// Passwords that may wait to be hashed, per thread; about two seconds of work.
 const HASH_QUEUE_PER_THREAD: usize = 32;
@@ -135,7 +135,8 @@ pub async fn start(config: Config, parts: Parts) -> anyhow::Result<(Arc<App>, Ta
     let workers = vec![
         tokio::spawn(effects::work(app.clone(), stopped.clone())),
         tokio::spawn(maintenance::work(app.clone(), stopped.clone())),
-        tokio::spawn(builder::work(app.clone(), stopped)),
+        tokio::spawn(builder::work(app.clone(), stopped.clone())),
+        tokio::spawn(follower::work(app.clone(), stopped)),
     ];
     let followers = vec![
         tokio::spawn(log::follow(pool.clone(), freshness.clone(), custody)),

@@ -159,6 +159,8 @@ const GRANTS: &str = "
         tokens, attempts, door_events, totp_steps, passkey_uses, api_key_uses, encryption_vaults to {role};
     grant select, insert, update on followers.leases, followers.tiles to {role};
     grant select, insert on followers.checkpoints to {role};
+    grant select, update on followers.models to {role};
+    grant select, insert, delete on followers.parked to {role};
     do $$
     declare
         item record;

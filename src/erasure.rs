@@ -145,6 +145,14 @@ async fn destroy(store: &Store, pool: &PgPool, user_id: &str) -> Result<(), Stor
             .execute(&mut *tx)
             .await?;
     }
+    // The audit log of their vault stays, but for where they were. Nobody adds to that any more: see `follower`.
+    sqlx::query(
+        "update read.vault_audit set ip_address = null, user_agent = null
+         where user_id = $1 and (ip_address is not null or user_agent is not null)",
+    )
+    .bind(user_id)
+    .execute(&mut *tx)
+    .await?;
     tx.commit().await?;
     Ok(())
 }

@@ -23,6 +23,7 @@ pub mod door_log;
 pub mod effects;
 pub mod entry;
 pub mod erasure;
+pub mod follower;
 pub mod guard;
 pub mod http;
 pub mod ids;

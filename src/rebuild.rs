@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use projections::{Changes, OwnedDelete, Projection, Recorded, Row, RowChange};
+use projections::{Changes, Kind, OwnedDelete, Projection, Row, RowChange};
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 use tokio::task::JoinHandle;
 
+use crate::follower;
 use crate::store::Store;
 use crate::store::log::{self, Opened};
 
@@ -85,7 +86,9 @@ pub async fn rebuild(
     let mut connection = connect(service).await?;
     take(&mut connection, model).await?;
     let mut fold = Fold::new(store, model);
-    fold.everything(&mut connection, &mut progress).await?;
+    let head = log::head(&mut connection).await?;
+    fold.everything(&mut connection, head, &mut progress)
+        .await?;
     create(&mut connection, &fresh(model), model).await?;
     copy(&mut connection, &fresh(model), model, fold.rows.iter()).await?;
     let indexes = build_indexes(&mut connection, model).await?;
@@ -134,7 +137,11 @@ pub async fn compare(
         .execute(&mut *tx)
         .await?;
     let mut fold = Fold::new(store, model);
-    fold.everything(&mut tx, &mut progress).await?;
+    let until = match model.kind {
+        Kind::Inline => log::head(&mut *tx).await?,
+        Kind::Async => follower::position(&mut *tx, model.name).await?,
+    };
+    fold.everything(&mut tx, until, &mut progress).await?;
     let folded = format!("{}_compare", model.name);
     create(&mut tx, &folded, model).await?;
     copy(&mut tx, &folded, model, fold.rows.iter()).await?;
@@ -204,13 +211,13 @@ impl Fold {
         }
     }
 
-    /// Folds everything that there is, with several pages in hand at once.
+    /// Folds everything up to the position `total`, with several pages in hand at once.
     async fn everything(
         &mut self,
         connection: &mut PgConnection,
+        total: i64,
         progress: &mut impl FnMut(Progress),
     ) -> anyhow::Result<()> {
-        let total = log::head(&mut *connection).await?;
         // Read after the head: whoever has no key by now was erased.
         let keys = Arc::new(
             self.store
@@ -338,13 +345,7 @@ struct Page {
 fn changes(model: &Projection, events: &[Opened]) -> Page {
     let mut changes = Changes::default();
     for opened in events {
-        let recorded = Recorded {
-            stream_id: &opened.stream_id,
-            event_id: opened.event_id,
-            client: opened.client.as_ref(),
-            event: &opened.event,
-        };
-        (model.apply)(recorded, &mut changes);
+        (model.apply)(opened.recorded(), &mut changes);
     }
     Page {
         owned: changes.take_owned(),
@@ -604,6 +605,10 @@ async fn put_in_place(
     sqlx::query("select pg_advisory_xact_lock(7165746300)")
         .execute(&mut *tx)
         .await?;
+    if fold.model.kind == Kind::Async {
+        // Whoever follows the log for this model waits until it goes on from the fresh table.
+        follower::hold(&mut *tx, fold.model.name).await?;
+    }
     let head = log::head(&mut *tx).await?;
     if head - fold.position > UNDER_LOCK {
         return Ok(false);
@@ -635,6 +640,9 @@ async fn put_in_place(
     .bind(fold.model.version)
     .execute(&mut *tx)
     .await?;
+    if fold.model.kind == Kind::Async {
+        follower::begin_at(&mut *tx, live, fold.position).await?;
+    }
     Ok(true)
 }
 

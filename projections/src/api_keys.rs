@@ -7,12 +7,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sqlx::PgPool;
 
-use crate::{AnyEvent, Changes, Projection, Recorded};
+use crate::{AnyEvent, Changes, Kind, Projection, Recorded};
 
 /// The model.
 pub const PROJECTION: Projection = Projection {
     name: NAME,
     version: 1,
+    kind: Kind::Inline,
     streams: &["user"],
     columns: &[
         "id",

@@ -10,12 +10,13 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use sqlx::PgPool;
 
-use crate::{AnyEvent, Changes, Client, Projection, Recorded};
+use crate::{AnyEvent, Changes, Client, Kind, Projection, Recorded};
 
 /// The model.
 pub const PROJECTION: Projection = Projection {
     name: NAME,
     version: 2,
+    kind: Kind::Inline,
     streams: &["session", "user"],
     columns: &["id", "user_id", "last_sign_in_at"],
     owner: Some(OWNER),

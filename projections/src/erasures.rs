@@ -6,12 +6,13 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgPool;
 
-use crate::{AnyEvent, Changes, Projection, Recorded};
+use crate::{AnyEvent, Changes, Kind, Projection, Recorded};
 
 /// The model.
 pub const PROJECTION: Projection = Projection {
     name: NAME,
     version: 1,
+    kind: Kind::Inline,
     streams: &["user"],
     columns: &["id", "reason", "requested_at"],
     owner: None,

@@ -19,6 +19,7 @@ pub mod signing_keys;
 pub mod team_members;
 pub mod teams;
 pub mod users;
+pub mod vault_audit;
 
 use std::fmt;
 
@@ -110,8 +111,30 @@ pub struct Recorded<'a> {
     pub event_id: Uuid,
     /// Who caused it from where, if that was recorded and its subject was not erased.
     pub client: Option<&'a Client>,
+    /// Its place in the log. What is written with the event itself does not know it yet.
+    pub logged: Option<Logged<'a>>,
     /// What happened.
     pub event: &'a AnyEvent,
+}
+
+/// The place of an event in the log, and what it was a part of.
+#[derive(Clone, Copy, Debug)]
+pub struct Logged<'a> {
+    /// Dense from 1.
+    pub position: i64,
+    /// In which session it was caused.
+    pub session_id: Option<&'a str>,
+    /// By which request.
+    pub request_id: Option<&'a str>,
+}
+
+/// When the rows of a model are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// In the transaction of the append: decisions are made from them.
+    Inline,
+    /// After it, by whichever node follows the log. Only whole rows are put or deleted.
+    Async,
 }
 
 /// A read model: its table is `read.<name>`, its key column `id`.
@@ -120,20 +143,21 @@ pub struct Projection {
     pub name: &'static str,
     /// Raised when the fold or the columns change; a rebuild brings the table to this version.
     pub version: i32,
+    /// When its rows are written.
+    pub kind: Kind,
     /// Types of the streams that it reads.
     pub streams: &'static [&'static str],
     /// Columns of the table, in the order of a row.
     pub columns: &'static [&'static str],
     /// The column that says whose a row is, where rows end together.
     pub owner: Option<&'static str>,
-    /// Whether the fold reads `Recorded::client`.
+    /// Whether the fold reads metadata: `Recorded::client`, and what stands in `Recorded::logged`.
     pub reads_client: bool,
     /// The fold: what one event changes.
     pub apply: fn(recorded: Recorded<'_>, changes: &mut Changes),
 }
 
-/// Every read model. All of them are inline: written in the transaction of the append, because
-/// decisions about who may do what are made from them.
+/// Every read model.
 pub const ALL: &[Projection] = &[
     users::PROJECTION,
     sessions::PROJECTION,
@@ -150,6 +174,7 @@ pub const ALL: &[Projection] = &[
     organization_roles::PROJECTION,
     teams::PROJECTION,
     team_members::PROJECTION,
+    vault_audit::PROJECTION,
 ];
 
 /// Whose a row of a model is, where rows of one owner end together.
@@ -162,7 +187,7 @@ pub fn owner_of<'a>(model: &str, row: &'a Row) -> Option<&'a str> {
 pub fn changes<'a>(events: impl IntoIterator<Item = Recorded<'a>>) -> Changes {
     let mut changes = Changes::default();
     for recorded in events {
-        for projection in ALL {
+        for projection in ALL.iter().filter(|model| model.kind == Kind::Inline) {
             (projection.apply)(recorded, &mut changes);
         }
     }
@@ -176,6 +201,7 @@ fn rows_of(model: &str, stream_id: &str, events: &[AnyEvent]) -> Vec<(String, Ro
         stream_id,
         event_id: Uuid::nil(),
         client: None,
+        logged: None,
         event,
     });
     changes(recorded)

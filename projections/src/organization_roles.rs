@@ -8,12 +8,13 @@ use serde_json::json;
 use sqlx::PgPool;
 use sqlx::types::Json;
 
-use crate::{AnyEvent, Changes, Projection, Recorded};
+use crate::{AnyEvent, Changes, Kind, Projection, Recorded};
 
 /// The model.
 pub const PROJECTION: Projection = Projection {
     name: NAME,
     version: 1,
+    kind: Kind::Inline,
     streams: &["organization"],
     columns: &[
         "id",

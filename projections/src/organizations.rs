@@ -9,12 +9,13 @@ use serde_json::{Value, json};
 use sqlx::{FromRow as _, PgPool, Row as _};
 
 use crate::members::MemberRow;
-use crate::{AnyEvent, Changes, Projection, Recorded};
+use crate::{AnyEvent, Changes, Kind, Projection, Recorded};
 
 /// The model.
 pub const PROJECTION: Projection = Projection {
     name: NAME,
     version: 1,
+    kind: Kind::Inline,
     streams: &["organization"],
     columns: &["id", "name", "slug", "logo", "metadata", "created_at"],
     owner: None,

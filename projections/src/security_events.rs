@@ -10,12 +10,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
-use crate::{AnyEvent, Changes, Client, Projection, Recorded};
+use crate::{AnyEvent, Changes, Client, Kind, Projection, Recorded};
 
 /// The model.
 pub const PROJECTION: Projection = Projection {
     name: NAME,
     version: 3,
+    kind: Kind::Inline,
     streams: &["user", "session", "organization"],
     columns: &[
         "id",

@@ -9,12 +9,13 @@ use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgPool, Row as _};
 
 use crate::users::UserRow;
-use crate::{AnyEvent, Changes, Projection, Recorded};
+use crate::{AnyEvent, Changes, Kind, Projection, Recorded};
 
 /// The model.
 pub const PROJECTION: Projection = Projection {
     name: "sessions",
     version: 4,
+    kind: Kind::Inline,
     streams: &["session", "user"],
     columns: &[
         "id",

@@ -5,12 +5,13 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 
-use crate::{AnyEvent, Changes, Projection, Recorded};
+use crate::{AnyEvent, Changes, Kind, Projection, Recorded};
 
 /// The model.
 pub const PROJECTION: Projection = Projection {
     name: NAME,
     version: 1,
+    kind: Kind::Inline,
     streams: &["organization"],
     columns: &[
         "id",

@@ -10,12 +10,13 @@ use serde_json::{Value, json};
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow as _, PgExecutor, PgPool};
 
-use crate::{AnyEvent, Changes, Projection, Recorded};
+use crate::{AnyEvent, Changes, Kind, Projection, Recorded};
 
 /// The model.
 pub const PROJECTION: Projection = Projection {
     name: "users",
     version: 3,
+    kind: Kind::Inline,
     streams: &["user"],
     columns: &[
         "id",

@@ -21,6 +21,7 @@ use super::tools;
 use crate::app;
 use crate::config::Config;
 use crate::custody::Custody;
+use crate::follower;
 use crate::rebuild::{self, Progress};
 use crate::store::claims::{self, Claims};
 use crate::store::log::{self, StoredRow};
@@ -167,6 +168,7 @@ async fn examine(
     checks.push(streams(&mut snapshot).await?);
     checks.push(addresses(&claims, &mut snapshot).await?);
     checks.push(vaults::check(&store, &mut snapshot, arguments.deep).await?);
+    checks.push(followers(&mut snapshot).await?);
     snapshot.rollback().await?;
     connection.close().await?;
     if arguments.deep {
@@ -316,6 +318,21 @@ async fn broken(store: &Store, rows: Vec<StoredRow>) -> anyhow::Result<Vec<Strin
         }
     }
     Ok(problems)
+}
+
+/// Every model that follows the log does so with all streams.
+async fn followers(db: &mut PgConnection) -> anyhow::Result<Check> {
+    let mut check = Check::new("read models follow the log");
+    for model in follower::models() {
+        check.checked += 1;
+        for parked in follower::parked(&mut *db, model.name).await? {
+            check.problem(format!(
+                "{}: {}/{} waits since position {}: {}",
+                model.name, parked.stream_type, parked.stream_id, parked.position, parked.error
+            ));
+        }
+    }
+    Ok(check)
 }
 
 /// Streams are as long as the table of streams says, without holes.

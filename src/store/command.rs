@@ -492,6 +492,7 @@ impl<'a> CommandStore<'a> {
             stream_id: &commit.stream_id,
             event_id: new.event_id,
             client: self.context.client.as_ref().map(|(_, client)| client),
+            logged: None,
             event,
         });
         let mut changes = projections::changes(recorded);

@@ -14,7 +14,7 @@ use aggregates::vault::{Vault, VaultEvent};
 use chrono::{DateTime, Utc};
 use cqrs_es::Aggregate as _;
 use cqrs_es::persist::SerializedEvent;
-use projections::{AnyEvent, Client};
+use projections::{AnyEvent, Client, Logged, Recorded};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -276,10 +276,41 @@ pub struct Opened {
     pub stream_id: String,
     /// Its own id.
     pub event_id: Uuid,
+    /// Its place in the log.
+    pub position: i64,
+    /// What it was a part of, if that was asked for and recorded.
+    pub part_of: PartOf,
     /// Who caused it from where, if that was asked for, recorded, and its subject has a key.
     pub client: Option<Client>,
     /// What happened.
     pub event: AnyEvent,
+}
+
+/// What an event was a part of.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct PartOf {
+    /// A session.
+    session_id: Option<String>,
+    /// A request.
+    #[serde(rename = "correlation_id")]
+    request_id: Option<String>,
+}
+
+impl Opened {
+    /// As folds see it.
+    pub fn recorded(&self) -> Recorded<'_> {
+        Recorded {
+            stream_id: &self.stream_id,
+            event_id: self.event_id,
+            client: self.client.as_ref(),
+            logged: Some(Logged {
+                position: self.position,
+                session_id: self.part_of.session_id.as_deref(),
+                request_id: self.part_of.request_id.as_deref(),
+            }),
+            event: &self.event,
+        }
+    }
 }
 
 impl Store {
@@ -315,6 +346,8 @@ impl Store {
                 let client = row.client(keys).map_err(|error| broken(&error))?;
                 let client = client.and_then(|client| serde_json::from_value(client).ok());
                 let (stream_id, event_id) = (row.aggregate_id.clone(), row.event_id);
+                let part_of = Option::<PartOf>::deserialize(&row.metadata);
+                let part_of = part_of.map_err(|error| broken(&error))?.unwrap_or_default();
                 let event = super::upcast::upcast(
                     SerializedEvent {
                         aggregate_id: row.aggregate_id,
@@ -332,6 +365,8 @@ impl Store {
                 Ok(Opened {
                     stream_id,
                     event_id,
+                    position,
+                    part_of,
                     client,
                     event,
                 })
@@ -361,13 +396,16 @@ impl Store {
                 continue;
             }
             // Nothing to open and nothing to lift, as in most events: no need to take the JSON apart.
-            let event = typed(row.try_get("aggregate_type")?, payload).map_err(|error| {
-                let position: i64 = row.try_get("position").unwrap_or_default();
-                StoreError::Broken(format!("event at {position}: {error}"))
-            })?;
+            let position: i64 = row.try_get("position")?;
+            let broken = |error| StoreError::Broken(format!("event at {position}: {error}"));
+            let event = typed(row.try_get("aggregate_type")?, payload).map_err(broken)?;
+            let part_of: Option<PartOf> = serde_json::from_str(metadata.get())
+                .map_err(|error| broken(impersonal(&error.to_string())))?;
             events.push(Opened {
                 stream_id: row.try_get("aggregate_id")?,
                 event_id: row.try_get("event_id")?,
+                position,
+                part_of: part_of.unwrap_or_default(),
                 client: None,
                 event,
             });

@@ -10,6 +10,8 @@ use axum::routing::post;
 use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use mana_auth::follower;
+use mana_auth::store::log;
 use reqwest::RequestBuilder;
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
@@ -170,6 +172,7 @@ impl TestApp {
 
     /// Rows and digest of every table: equal if and only if nothing changed.
     pub async fn state(&self) -> BTreeMap<String, String> {
+        self.followed().await;
         let mut state = BTreeMap::new();
         for table in self.tables().await {
             let digest = format!(
@@ -181,8 +184,18 @@ impl TestApp {
         state
     }
 
+    /// Waits until the models that follow the log are where it is.
+    pub async fn followed(&self) {
+        let head = log::head(&self.admin).await.unwrap();
+        for model in follower::models() {
+            let reached = follower::wait_for(&self.admin, model.name, head).await;
+            reached.unwrap();
+        }
+    }
+
     /// Every row of every table as text.
     pub async fn dump(&self) -> String {
+        self.followed().await;
         let mut dump = String::new();
         for table in self.tables().await {
             let rows = sqlx::query_scalar::<_, String>(&format!("select t::text from {table} t"))

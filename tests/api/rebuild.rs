@@ -16,14 +16,14 @@ use mana_auth::database;
 use mana_auth::rebuild::{self, Comparison, Progress, Rebuilt};
 use mana_auth::store::{Actor, Client, Context};
 use projections::Projection;
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
 
 use crate::client::{PASSWORD, UNVERIFIED, answer};
 use crate::harness::{TestApp, wait_until};
 use crate::organizations;
 
-fn service(app: &TestApp) -> PgConnectOptions {
+pub fn service(app: &TestApp) -> PgConnectOptions {
     database::options(&app.database_url(DatabaseRole::App)).unwrap()
 }
 
@@ -39,6 +39,7 @@ pub async fn compare(app: &TestApp, model: &'static Projection) -> Comparison {
 
 /// Rows, columns, indexes and constraints of every read model, as text.
 async fn everything(app: &TestApp) -> Vec<String> {
+    app.followed().await;
     let mut found = Vec::new();
     for model in projections::ALL {
         let rows = format!(
@@ -117,6 +118,8 @@ async fn mixed_history(app: &TestApp) {
             .await;
         }
         if n.is_multiple_of(3) {
+            app.vault_does(&session, "POST", "/init", &Value::Null)
+                .await;
             change(
                 &app.app,
                 id,

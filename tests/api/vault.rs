@@ -5,6 +5,7 @@
 mod custody;
 mod doors;
 mod floods;
+mod followed;
 mod promise;
 mod races;
 mod recovery;
@@ -64,7 +65,7 @@ impl TestApp {
             .collect()
     }
 
-    /// The audit log of a vault, from its events alone.
+    /// The audit log of a vault, from its events; the read model says the same.
     pub async fn vault_lines(&self, user_id: &str) -> Vec<Line> {
         let events = self.vault_events(user_id).await;
         let of = |event: &VaultEvent| {
@@ -72,7 +73,21 @@ impl TestApp {
             let context = line.context.map(|context| context.into_owned());
             (line.action.to_owned(), line.status, context)
         };
-        events.iter().map(of).collect()
+        let lines: Vec<Line> = events.iter().map(of).collect();
+        self.followed().await;
+        let rows: Vec<(String, i32, Option<String>)> = sqlx::query_as(
+            "select action, status, context from read.vault_audit where user_id = $1 order by position",
+        )
+        .bind(user_id)
+        .fetch_all(&self.admin)
+        .await
+        .unwrap();
+        let rows: Vec<Line> = rows
+            .into_iter()
+            .map(|(action, status, context)| (action, status.try_into().unwrap(), context))
+            .collect();
+        assert_eq!(rows, lines);
+        lines
     }
 
     /// The key that a fetch gives.

@@ -72,6 +72,7 @@ async fn a_healthy_database_is_well_and_stays_as_it_is() {
             "ok      streams have no holes: 2 checked",
             "ok      claims and people belong together: 1 checked",
             "ok      vaults open and agree with their events: 0 checked",
+            "ok      read models follow the log: 1 checked",
             "ok      read model users equals its events: 1 checked",
             "ok      read model sessions equals its events: 0 checked",
             "ok      read model signing_keys equals its events: 1 checked",
@@ -87,6 +88,7 @@ async fn a_healthy_database_is_well_and_stays_as_it_is() {
             "ok      read model organization_roles equals its events: 0 checked",
             "ok      read model teams equals its events: 0 checked",
             "ok      read model team_members equals its events: 0 checked",
+            "ok      read model vault_audit equals its events: 0 checked",
         ]
     );
     assert_eq!(examine(&place).await, Found::new());

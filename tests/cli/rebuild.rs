@@ -51,6 +51,7 @@ async fn a_read_model_is_made_anew() {
             (&json!("organization_roles"), &json!(0), &json!(3)),
             (&json!("teams"), &json!(0), &json!(3)),
             (&json!("team_members"), &json!(0), &json!(3)),
+            (&json!("vault_audit"), &json!(0), &json!(3)),
         ]
     );
     assert_eq!(place.text(rows).await, before);

@@ -16,7 +16,7 @@ use crate::people::person;
 /// Says who tried what from where, for a month; erasure deletes it. In clear like the read models.
 const CLEAR_TABLE: &str = "door_events";
 
-const SEALED_TABLES: [&str; 17] = [
+const SEALED_TABLES: [&str; 19] = [
     "api_key_uses",
     "attempts",
     "claims",
@@ -26,6 +26,8 @@ const SEALED_TABLES: [&str; 17] = [
     "events",
     "followers.checkpoints",
     "followers.leases",
+    "followers.models",
+    "followers.parked",
     "followers.tiles",
     "idempotency_keys",
     "log_epochs",

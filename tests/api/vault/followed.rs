@@ -1,0 +1,273 @@
+//! The audit log as a read model: it follows the log by itself, one node at a time, with every call once (design 5).
+
+use mana_auth::follower::{self, Follower, Step};
+use mana_auth::rebuild;
+use projections::Projection;
+use projections::vault_audit::{self, AuditRow};
+use serde_json::Value;
+use sqlx::Executor as _;
+
+use super::Mode::Standard;
+use super::{VAULT, bring_to};
+use crate::client::{Session, UNVERIFIED, answer};
+use crate::deletion::delete_account;
+use crate::harness::{TestApp, wait_until};
+use crate::rebuild::{compare, service};
+
+const MODEL: Projection = vault_audit::PROJECTION;
+const PROXY: (&str, &str) = ("MANA_AUTH_TRUSTED_PROXIES", "127.0.0.0/8");
+
+fn model() -> &'static Projection {
+    follower::models()
+        .find(|model| model.name == MODEL.name)
+        .unwrap()
+}
+
+/// A fetch from an address and by a program that can be told from others.
+async fn fetch(app: &TestApp, who: &Session) {
+    let request = app.request("GET", &format!("{VAULT}/key"));
+    let request = request.bearer_auth(&who.token);
+    let request = request.header("x-forwarded-for", "203.0.113.77");
+    let request = request.header("user-agent", "Difference-Engine/2.1");
+    assert_eq!(answer(request).await.status, 200);
+}
+
+async fn rows(app: &TestApp, user_id: &str) -> Vec<AuditRow> {
+    sqlx::query_as("select * from read.vault_audit where user_id = $1 order by position")
+        .bind(user_id)
+        .fetch_all(&app.admin)
+        .await
+        .unwrap()
+}
+
+/// Gives the lease to nobody that there is: no node follows until it is over.
+async fn hold_back(app: &TestApp) {
+    let steal = "update followers.leases set holder = 'nobody', fence = fence + 1,
+                 expires_at = clock_timestamp() + interval '1 hour' where name = 'models'";
+    // The first to follow makes the row.
+    wait_until("somebody follows", async || {
+        app.admin.execute(steal).await.unwrap().rows_affected() == 1
+    })
+    .await;
+    // Whoever was at it has gone on to its end.
+    sqlx::query("select from followers.models for update")
+        .execute(&app.admin)
+        .await
+        .unwrap();
+}
+
+async fn let_go(app: &TestApp) {
+    let end = "update followers.leases set expires_at = clock_timestamp() where name = 'models'";
+    app.admin.execute(end).await.unwrap();
+}
+
+async fn tamper(app: &TestApp, sql: &str) {
+    let mut tx = app.admin.begin().await.unwrap();
+    tx.execute("set local session_replication_role = replica")
+        .await
+        .unwrap();
+    tx.execute(sql).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_row_says_who_asked_from_where_and_in_which_session_and_request() {
+    let app = TestApp::start(&[UNVERIFIED, PROXY]).await;
+    let ada = app.signed_in("ada").await;
+    bring_to(&app, &ada, Standard).await;
+    fetch(&app, &ada).await;
+    app.followed().await;
+    let found = rows(&app, &ada.user_id).await;
+    let [made, fetched] = found.as_slice() else {
+        panic!("{found:?}")
+    };
+    assert_eq!((made.action.as_str(), made.status), ("init", 201));
+    assert_eq!((fetched.action.as_str(), fetched.status), ("fetch", 200));
+    assert_eq!(fetched.ip_address.as_deref(), Some("203.0.113.77"));
+    assert_eq!(fetched.user_agent.as_deref(), Some("Difference-Engine/2.1"));
+    assert_eq!(fetched.created_at, app.clock.now());
+    let of_log: (i64, String, Value) = sqlx::query_as(
+        "select position, event_id::text, metadata from events where aggregate_type = 'vault' order by position desc limit 1",
+    )
+    .fetch_one(&app.admin)
+    .await
+    .unwrap();
+    assert_eq!((fetched.position, &fetched.id), (of_log.0, &of_log.1));
+    assert_eq!(
+        fetched.session_id.as_deref(),
+        of_log.2["session_id"].as_str()
+    );
+    assert_eq!(
+        fetched.request_id.as_deref(),
+        of_log.2["correlation_id"].as_str()
+    );
+    assert!(fetched.session_id.is_some() && fetched.request_id.is_some());
+}
+
+/// Each call once, whoever follows; who has lost the lease writes nothing.
+#[tokio::test]
+async fn another_node_goes_on_where_one_was_stopped() {
+    let app = TestApp::start(&[UNVERIFIED, PROXY]).await;
+    let other = app.node(&[UNVERIFIED, PROXY]).await;
+    let ada = app.signed_in("ada").await;
+    bring_to(&app, &ada, Standard).await;
+    app.followed().await;
+    for _ in 0..3 {
+        hold_back(&app).await;
+        let before = rows(&app, &ada.user_id).await;
+        for node in [&app, &other] {
+            fetch(node, &ada).await;
+            let step = Follower::new(&node.app).step(model()).await.unwrap();
+            assert_eq!(step, Step::Standby);
+        }
+        assert_eq!(rows(&app, &ada.user_id).await, before);
+        let_go(&app).await;
+        app.followed().await;
+        assert_eq!(rows(&app, &ada.user_id).await.len(), before.len() + 2);
+    }
+    // Who is held up in the middle, and loses the lease meanwhile.
+    let mut held = app.admin.begin().await.unwrap();
+    held.execute("select from followers.models for update")
+        .await
+        .unwrap();
+    fetch(&app, &ada).await;
+    let waiting =
+        "pg_stat_activity where wait_event_type = 'Lock' and query like '%followers.models m%'";
+    wait_until("the follower waits", async || app.count(waiting).await > 0).await;
+    let steal = "update followers.leases set fence = fence + 1, holder = 'nobody',
+                 expires_at = clock_timestamp() + interval '1 hour' where name = 'models'";
+    app.admin.execute(steal).await.unwrap();
+    held.commit().await.unwrap();
+    wait_until("the follower has gone on", async || {
+        app.count(waiting).await == 0
+    })
+    .await;
+    assert_eq!(rows(&app, &ada.user_id).await.len(), 7);
+    let_go(&app).await;
+    app.followed().await;
+    assert_eq!(rows(&app, &ada.user_id).await.len(), 8);
+    assert_eq!(compare(&app, model()).await.differing, Vec::<String>::new());
+}
+
+/// An event that does not open holds up its own stream, is shown, and is made up for.
+#[tokio::test]
+async fn a_broken_event_parks_its_stream_and_no_other() {
+    let app = TestApp::start(&[UNVERIFIED, PROXY]).await;
+    let (ada, bob) = (app.signed_in("ada").await, app.signed_in("bob").await);
+    for who in [&ada, &bob] {
+        bring_to(&app, who, Standard).await;
+    }
+    app.followed().await;
+    hold_back(&app).await;
+    fetch(&app, &ada).await;
+    let last = "aggregate_type = 'vault' and position = (select max(position) from events)";
+    tamper(
+        &app,
+        &format!("create table spare as select * from events where {last}"),
+    )
+    .await;
+    tamper(
+        &app,
+        &format!("update events set payload = '{{\"unheard_of\": {{}}}}' where {last}"),
+    )
+    .await;
+    fetch(&app, &ada).await;
+    fetch(&app, &bob).await;
+    let_go(&app).await;
+    app.followed().await;
+    assert_eq!(rows(&app, &ada.user_id).await.len(), 1, "both wait");
+    assert_eq!(rows(&app, &bob.user_id).await.len(), 2);
+    let parked = follower::parked(&app.admin, MODEL.name).await.unwrap();
+    let [parked] = parked.as_slice() else {
+        panic!("{parked:?}")
+    };
+    assert_eq!(
+        (parked.stream_type.as_str(), parked.stream_id.as_str()),
+        ("vault", ada.user_id.as_str())
+    );
+
+    tamper(
+        &app,
+        "update events e set payload = s.payload from spare s where e.event_id = s.event_id",
+    )
+    .await;
+    wait_until("the stream goes on", async || {
+        let_go(&app).await;
+        Follower::new(&app.app).retry(model()).await.unwrap();
+        follower::parked(&app.admin, MODEL.name)
+            .await
+            .unwrap()
+            .is_empty()
+    })
+    .await;
+    assert_eq!(rows(&app, &ada.user_id).await.len(), 3);
+    assert_eq!(compare(&app, model()).await.differing, Vec::<String>::new());
+}
+
+/// I-7: also where the event was opened before, and written after, its owner's key was destroyed.
+#[tokio::test]
+async fn no_address_outlives_its_owner() {
+    let app = TestApp::start(&[UNVERIFIED, PROXY]).await;
+    let (ada, bob) = (app.signed_in("ada").await, app.signed_in("bob").await);
+    for who in [&ada, &bob] {
+        bring_to(&app, who, Standard).await;
+        fetch(&app, who).await;
+    }
+    app.followed().await;
+    hold_back(&app).await;
+    fetch(&app, &ada).await;
+    fetch(&app, &bob).await;
+    // Where the key is being destroyed, the follower waits with what it has opened.
+    let mut destroying = app.admin.begin().await.unwrap();
+    sqlx::query("delete from custody where kind = 'data_key' and owner = $1")
+        .bind(&ada.user_id)
+        .execute(&mut *destroying)
+        .await
+        .unwrap();
+    let_go(&app).await;
+    let waiting =
+        "pg_stat_activity where wait_event_type = 'Lock' and query like '%for key share%'";
+    wait_until("the follower waits", async || app.count(waiting).await > 0).await;
+    destroying.commit().await.unwrap();
+    app.followed().await;
+    let newest = rows(&app, &ada.user_id).await.pop().unwrap();
+    assert_eq!(
+        (newest.action.as_str(), newest.ip_address, newest.user_agent),
+        ("fetch", None, None)
+    );
+    let of_bob = rows(&app, &bob.user_id).await.pop().unwrap();
+    assert_eq!(of_bob.ip_address.as_deref(), Some("203.0.113.77"));
+
+    // And what was written long before goes with the account.
+    delete_account(&app, &bob).await;
+    app.followed().await;
+    let left = rows(&app, &bob.user_id).await;
+    assert_eq!(left.len(), 3);
+    assert!(
+        left.iter()
+            .all(|row| row.ip_address.is_none() && row.user_agent.is_none())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_is_made_anew_while_calls_come_in() {
+    let app = TestApp::start(&[UNVERIFIED, PROXY, ("MANA_AUTH_RATE_LIMIT", "off")]).await;
+    let ada = app.signed_in("ada").await;
+    bring_to(&app, &ada, Standard).await;
+    let mut made = 1;
+    for _ in 0..3 {
+        let service = service(&app);
+        let rebuilding = rebuild::rebuild(&app.app.store, &service, model(), |_| {});
+        let calling = async {
+            for _ in 0..40 {
+                fetch(&app, &ada).await;
+            }
+        };
+        let (rebuilt, ()) = tokio::join!(rebuilding, calling);
+        rebuilt.unwrap();
+        made += 40;
+        app.followed().await;
+        assert_eq!(rows(&app, &ada.user_id).await.len(), made);
+        assert_eq!(compare(&app, model()).await.differing, Vec::<String>::new());
+    }
+}
