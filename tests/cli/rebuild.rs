@@ -71,7 +71,7 @@ async fn a_rebuild_that_cannot_be_done_changes_nothing() {
         complaint,
         "error: there is no read model \"planets\"; there are users, sessions, signing_keys, \
          security_events, devices, erasures, accounts, passkeys, api_keys, organizations, members, \
-         invitations, organization_roles, teams, team_members\n"
+         invitations, organization_roles, teams, team_members, vault_audit\n"
     );
     let complaint = place.cli.run(&["rebuild", "users"]).await.refused(1);
     assert!(
