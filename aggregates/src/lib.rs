@@ -9,6 +9,7 @@ pub mod ids;
 pub mod log;
 pub mod organization;
 pub mod personal;
+pub mod reading;
 pub mod session;
 pub mod signing_keys;
 pub mod user;
@@ -18,6 +19,7 @@ pub mod vault;
 pub use claims::{ClaimChange, ClaimScope, external_identity};
 pub use ids::{OrganizationId, SessionId, UserId};
 pub use personal::Personal;
+pub use reading::{ReadLog, Reading};
 pub use values::{EmailAddress, Roles, Tier};
 
 /// An event as the store wants it: what cqrs-es asks for, and the claims that it takes and releases.

@@ -18,7 +18,7 @@ use aggregates::session::{EndReason, Factor, SessionEvent, SignInMethod};
 use aggregates::signing_keys::SigningKeysEvent;
 use aggregates::user::{ErasureReason, PasswordCause, SecondFactorMethod, UserEvent};
 use aggregates::vault::{Action, Refusal, VaultEvent};
-use aggregates::{Roles, Tier};
+use aggregates::{ReadLog, Reading, Roles, Tier, UserId};
 use cqrs_es::DomainEvent;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -62,15 +62,27 @@ fn signing_keys_events() -> Vec<(&'static str, SigningKeysEvent)> {
 }
 
 fn log_events() -> Vec<(&'static str, LogEvent)> {
-    vec![(
-        "",
-        LogEvent::LogRestored {
-            epoch: "0190163d-8694-739b-aea5-966c26f8ad91".to_owned(),
-            lost_from: 4_000_000_001,
-            lost_to: 4_000_000_042,
-            at: at(11),
-        },
-    )]
+    let owner = UserId::new("u0000000000000000000000000000001");
+    let of = ReadLog::Vault { owner };
+    let filters = vec!["at".to_owned()];
+    vec![
+        (
+            "",
+            LogEvent::LogRestored {
+                epoch: "0190163d-8694-739b-aea5-966c26f8ad91".to_owned(),
+                lost_from: 4_000_000_001,
+                lost_to: 4_000_000_042,
+                at: at(11),
+            },
+        ),
+        (
+            "",
+            LogEvent::AuditRead {
+                reading: Reading { of, filters },
+                at: at(38),
+            },
+        ),
+    ]
 }
 
 fn folder() -> PathBuf {
@@ -147,7 +159,7 @@ fn every_event_type_has_a_golden_file() {
             RoleChanged, TierChanged, PasswordRemoved, Banned, BanLifted, SecondFactorPrepared, SecondFactorEnabled,
             SecondFactorDisabled, BackupCodesReplaced, BackupCodeUsed, SecondFactorLocked, PasskeyAdded, PasskeyRenamed,
             PasskeyRemoved, PasskeyCounterWentBack, AccountLinked, AccountUnlinked, AccountScopesChanged, ApiKeyCreated,
-            ApiKeyRevoked
+            ApiKeyRevoked, AuditRead
         ),
         events(&user_events()),
     );
@@ -175,7 +187,10 @@ fn every_event_type_has_a_golden_file() {
         variants!(SigningKeysEvent: Published, Revoked),
         events(&signing_keys_events()),
     );
-    check_variants(variants!(LogEvent: LogRestored), events(&log_events()));
+    check_variants(
+        variants!(LogEvent: LogRestored, AuditRead),
+        events(&log_events()),
+    );
 }
 
 #[test]
@@ -225,6 +240,13 @@ fn every_reason_has_a_golden_file_in_each_event_that_has_one() {
         variants!(SecondFactorMethod: Totp, Otp),
         events(&users).filter_map(|event| match event {
             UserEvent::SecondFactorEnabled { method, .. } => Some(method),
+            _ => None,
+        }),
+    );
+    check_variants(
+        variants!(ReadLog: Vault, Vaults, Events),
+        events(&users).filter_map(|event| match event {
+            UserEvent::AuditRead { reading, .. } => Some(&reading.of),
             _ => None,
         }),
     );

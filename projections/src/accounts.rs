@@ -144,7 +144,8 @@ fn apply(recorded: Recorded<'_>, changes: &mut Changes) {
         | UserEvent::PasskeyRemoved { .. }
         | UserEvent::PasskeyCounterWentBack { .. }
         | UserEvent::ApiKeyCreated { .. }
-        | UserEvent::ApiKeyRevoked { .. } => {}
+        | UserEvent::ApiKeyRevoked { .. }
+        | UserEvent::AuditRead { .. } => {}
     }
 }
 

@@ -120,6 +120,7 @@ fn apply(recorded: Recorded<'_>, changes: &mut Changes) {
         | UserEvent::SecondFactorDisabled { .. }
         | UserEvent::BackupCodesReplaced { .. }
         | UserEvent::BackupCodeUsed { .. }
+        | UserEvent::AuditRead { .. }
         | UserEvent::SecondFactorLocked { .. }
         | UserEvent::PasskeyAdded { .. }
         | UserEvent::PasskeyRenamed { .. }

@@ -113,7 +113,8 @@ fn apply(recorded: Recorded<'_>, changes: &mut Changes) {
         | UserEvent::AccountUnlinked { .. }
         | UserEvent::AccountScopesChanged { .. }
         | UserEvent::ApiKeyCreated { .. }
-        | UserEvent::ApiKeyRevoked { .. } => {}
+        | UserEvent::ApiKeyRevoked { .. }
+        | UserEvent::AuditRead { .. } => {}
     }
 }
 

@@ -4,7 +4,7 @@
 use aggregates::organization::OrganizationEvent;
 use aggregates::session::{EndReason, SessionEvent, SignInMethod};
 use aggregates::user::{PasswordCause, UserEvent};
-use aggregates::{Personal, UserId};
+use aggregates::{Personal, ReadLog, Reading, UserId};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -198,6 +198,7 @@ fn apply_user(recorded: Recorded<'_>, event: &UserEvent, changes: &mut Changes) 
         UserEvent::ApiKeyRevoked { key_id, at } => {
             ("API_KEY_REVOKED", json!({"keyId": key_id}), at)
         }
+        UserEvent::AuditRead { reading, at } => ("AUDIT_READ", read(reading), at),
         // Nothing that changes who gets in.
         UserEvent::FormerEmailReleased { .. }
         | UserEvent::SecondFactorPrepared { .. }
@@ -299,6 +300,19 @@ fn apply_session(recorded: Recorded<'_>, event: &SessionEvent, changes: &mut Cha
         | SessionEvent::OrganizationActivated { .. }
         | SessionEvent::Ended { user_id: None, .. } => {}
     }
+}
+
+/// What somebody read of others, in the words of the security log.
+fn read(Reading { of, filters }: &Reading) -> Value {
+    let mut metadata = match of {
+        ReadLog::Vault { owner } => json!({"of": "vault", "userId": owner}),
+        ReadLog::Vaults => json!({"of": "vaults"}),
+        ReadLog::Events { from, to } => json!({"of": "events", "from": from, "to": to}),
+    };
+    if !filters.is_empty() {
+        metadata["filters"] = json!(filters);
+    }
+    metadata
 }
 
 fn put(
@@ -473,5 +487,31 @@ mod tests {
             lines(AnyEvent::User(went_back)),
             [("PASSKEY_COUNTER_WENT_BACK".to_owned(), metadata)]
         );
+    }
+
+    #[test]
+    fn whoever_reads_what_others_did_has_a_line_of_what_it_was() {
+        let owner = UserId::new("u2");
+        let vaults = json!({"of": "vaults", "filters": ["ipAddress"]});
+        for (of, filters, metadata) in [
+            (
+                ReadLog::Vault { owner },
+                vec![],
+                json!({"of": "vault", "userId": "u2"}),
+            ),
+            (ReadLog::Vaults, vec!["ipAddress".to_owned()], vaults),
+            (
+                ReadLog::Events { from: 1, to: 9 },
+                vec![],
+                json!({"of": "events", "from": 1, "to": 9}),
+            ),
+        ] {
+            let read = UserEvent::AuditRead {
+                reading: Reading { of, filters },
+                at: DateTime::UNIX_EPOCH,
+            };
+            let line = ("AUDIT_READ".to_owned(), metadata);
+            assert_eq!(lines(AnyEvent::User(read)), [line]);
+        }
     }
 }

@@ -133,7 +133,8 @@ fn apply_user(user_id: &str, event: &UserEvent, changes: &mut Changes) {
         | UserEvent::AccountUnlinked { .. }
         | UserEvent::AccountScopesChanged { .. }
         | UserEvent::ApiKeyCreated { .. }
-        | UserEvent::ApiKeyRevoked { .. } => {}
+        | UserEvent::ApiKeyRevoked { .. }
+        | UserEvent::AuditRead { .. } => {}
     }
 }
 

@@ -175,6 +175,7 @@ fn apply(recorded: Recorded<'_>, changes: &mut Changes) {
         | UserEvent::AccountScopesChanged { .. }
         | UserEvent::ApiKeyCreated { .. }
         | UserEvent::ApiKeyRevoked { .. }
+        | UserEvent::AuditRead { .. }
         | UserEvent::EmailChangeRequested { .. }
         | UserEvent::EmailChangeConfirmed { .. }
         | UserEvent::FormerEmailReleased { .. }

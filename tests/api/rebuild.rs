@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use aggregates::session::{EndReason, SignInMethod};
 use aggregates::user::{PasswordCause, SecondFactorMethod, User, UserCommand};
-use aggregates::{Roles, Tier};
+use aggregates::{ReadLog, Reading, Roles, Tier};
 use chrono::TimeDelta;
 use mana_auth::accounts::{self, Caller, Proof};
 use mana_auth::app::App;
@@ -234,6 +234,13 @@ async fn ways_in(app: &App, id: &str, n: usize) {
         UserCommand::RevokeApiKey {
             key_id: named("key-2"),
             at: later,
+        },
+        UserCommand::ReadAudit {
+            reading: Reading {
+                of: ReadLog::Vaults,
+                filters: vec![named("a\tb")],
+            },
+            at,
         },
         UserCommand::PrepareSecondFactor { at },
         UserCommand::EnableSecondFactor { method, at },

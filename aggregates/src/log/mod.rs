@@ -5,7 +5,7 @@ use cqrs_es::event_sink::EventSink;
 use cqrs_es::{Aggregate, DomainEvent};
 use serde::{Deserialize, Serialize};
 
-use crate::StoredEvent;
+use crate::{Reading, StoredEvent};
 
 /// Id of the one stream.
 pub const LOG_ID: &str = "log";
@@ -28,6 +28,13 @@ pub enum LogCommand {
         /// When.
         at: DateTime<Utc>,
     },
+    /// Write down that an operator reads what is written down about people.
+    ReadAudit {
+        /// What they read.
+        reading: Reading,
+        /// When.
+        at: DateTime<Utc>,
+    },
 }
 
 /// A fact about the log.
@@ -46,6 +53,14 @@ pub enum LogEvent {
         /// When.
         at: DateTime<Utc>,
     },
+    /// An operator asked for what is written down about people, at the command line: one event for each command,
+    /// before it was answered.
+    AuditRead {
+        /// What they asked for.
+        reading: Reading,
+        /// When.
+        at: DateTime<Utc>,
+    },
 }
 
 /// Nothing is refused.
@@ -55,8 +70,10 @@ pub enum LogError {}
 impl DomainEvent for LogEvent {
     fn event_type(&self) -> String {
         match self {
-            Self::LogRestored { .. } => "log.restored".to_owned(),
+            Self::LogRestored { .. } => "log.restored",
+            Self::AuditRead { .. } => "log.audit_read",
         }
+        .to_owned()
     }
 
     fn event_version(&self) -> String {
@@ -79,24 +96,52 @@ impl Aggregate for Log {
         (): &(),
         sink: &EventSink<Self>,
     ) -> Result<(), LogError> {
-        let LogCommand::AcceptRestore {
-            epoch,
-            lost_from,
-            lost_to,
-            at,
-        } = command;
-        sink.write(
-            LogEvent::LogRestored {
+        let event = match command {
+            LogCommand::AcceptRestore {
+                epoch,
+                lost_from,
+                lost_to,
+                at,
+            } => LogEvent::LogRestored {
                 epoch,
                 lost_from,
                 lost_to,
                 at,
             },
-            self,
-        )
-        .await;
+            LogCommand::ReadAudit { reading, at } => LogEvent::AuditRead { reading, at },
+        };
+        sink.write(event, self).await;
         Ok(())
     }
 
     fn apply(&mut self, _: LogEvent) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use cqrs_es::test::TestFramework;
+
+    use super::*;
+    use crate::ReadLog;
+
+    #[test]
+    fn an_operator_who_reads_is_a_fact() {
+        let (of, at) = (ReadLog::Vaults, DateTime::UNIX_EPOCH);
+        let reading = || Reading {
+            of: of.clone(),
+            filters: vec![],
+        };
+        let command = LogCommand::ReadAudit {
+            reading: reading(),
+            at,
+        };
+        let event = LogEvent::AuditRead {
+            reading: reading(),
+            at,
+        };
+        TestFramework::<Log>::with(())
+            .given_no_previous_events()
+            .when(command)
+            .then_expect_events(vec![event]);
+    }
 }

@@ -203,7 +203,8 @@ impl Account {
             | UserEvent::BackupCodesReplaced { .. }
             | UserEvent::BackupCodeUsed { .. }
             | UserEvent::SecondFactorLocked { .. }
-            | UserEvent::PasskeyCounterWentBack { .. } => {}
+            | UserEvent::PasskeyCounterWentBack { .. }
+            | UserEvent::AuditRead { .. } => {}
             UserEvent::SessionsEnded { reason, .. } => {
                 if reason == EndReason::AccountTakenOver {
                     self.pending_email = None;

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::choices::{ErasureReason, PasswordCause, SecondFactorMethod};
 use crate::session::EndReason;
-use crate::{EmailAddress, Roles, SessionId, Tier, UserId};
+use crate::{EmailAddress, Reading, Roles, SessionId, Tier, UserId};
 
 /// An account at another provider that a person is to sign in by.
 #[derive(Clone, Debug, PartialEq)]
@@ -312,6 +312,13 @@ pub enum UserCommand {
     RevokeApiKey {
         /// Our id of it.
         key_id: String,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// Write down that the person, as an admin or auditor, reads what is written down about others.
+    ReadAudit {
+        /// What they read.
+        reading: Reading,
         /// When.
         at: DateTime<Utc>,
     },

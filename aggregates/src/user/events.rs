@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::choices::{Change, ErasureReason, PasswordCause, SecondFactorMethod};
 use crate::session::EndReason;
-use crate::{EmailAddress, Personal, Roles, SessionId, Tier};
+use crate::{EmailAddress, Personal, Reading, Roles, SessionId, Tier};
 
 /// A fact about a user.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -294,6 +294,13 @@ pub enum UserEvent {
     ApiKeyRevoked {
         /// Our id of it.
         key_id: String,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// The person asked for what is written down about others: one event for each page, before it was answered.
+    AuditRead {
+        /// What they asked for.
+        reading: Reading,
         /// When.
         at: DateTime<Utc>,
     },

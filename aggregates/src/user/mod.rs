@@ -304,6 +304,10 @@ impl User {
                 }])
             }
             UserCommand::RevokeApiKey { key_id, at } => self.account()?.revoke_api_key(&key_id, at),
+            UserCommand::ReadAudit { reading, at } => {
+                self.account()?;
+                Ok(vec![UserEvent::AuditRead { reading, at }])
+            }
         }
     }
 

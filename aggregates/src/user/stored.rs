@@ -42,6 +42,7 @@ impl DomainEvent for UserEvent {
             Self::AccountScopesChanged { .. } => "user.account_scopes_changed",
             Self::ApiKeyCreated { .. } => "user.api_key_created",
             Self::ApiKeyRevoked { .. } => "user.api_key_revoked",
+            Self::AuditRead { .. } => "user.audit_read",
         }
         .to_owned()
     }
@@ -109,7 +110,8 @@ impl StoredEvent for UserEvent {
             | Self::PasskeyCounterWentBack { .. }
             | Self::AccountScopesChanged { .. }
             | Self::ApiKeyCreated { .. }
-            | Self::ApiKeyRevoked { .. } => return Vec::new(),
+            | Self::ApiKeyRevoked { .. }
+            | Self::AuditRead { .. } => return Vec::new(),
         };
         value
             .map(|value| change(scope, value))

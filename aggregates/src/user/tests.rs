@@ -6,7 +6,7 @@ mod ways_in;
 use cqrs_es::test::TestFramework;
 
 use super::*;
-use crate::{ClaimChange, ClaimScope, Roles, StoredEvent, UserId};
+use crate::{ClaimChange, ClaimScope, ReadLog, Reading, Roles, StoredEvent, UserId};
 
 fn at() -> DateTime<Utc> {
     DateTime::UNIX_EPOCH
@@ -91,6 +91,7 @@ fn every_command() -> Vec<UserCommand> {
         doors::end_sessions(None),
         doors::lock_out(),
         doors::close(),
+        read_audit(),
         change(Some("x"), None),
         UserCommand::ChangeRole {
             role: Roles::admin(),
@@ -122,6 +123,21 @@ fn set_password(cause: PasswordCause) -> UserCommand {
     }
 }
 
+fn reading() -> Reading {
+    let owner = UserId::new("u2");
+    Reading {
+        of: ReadLog::Vault { owner },
+        filters: vec!["ipAddress".to_owned()],
+    }
+}
+
+fn read_audit() -> UserCommand {
+    UserCommand::ReadAudit {
+        reading: reading(),
+        at: at(),
+    }
+}
+
 fn change(name: Option<&str>, image: Option<Option<&str>>) -> UserCommand {
     UserCommand::ChangeProfile {
         name: name.map(Into::into),
@@ -129,6 +145,23 @@ fn change(name: Option<&str>, image: Option<Option<&str>>) -> UserCommand {
         locale: None,
         at: at(),
     }
+}
+
+#[test]
+fn each_reading_of_others_history_is_a_fact_and_changes_nothing_else() {
+    let read = || UserEvent::AuditRead {
+        reading: reading(),
+        at: at(),
+    };
+    user()
+        .given(vec![registered(), read()])
+        .when(read_audit())
+        .then_expect_events(vec![read()]);
+    let mut account = User::default();
+    account.apply(registered());
+    let before = account.clone();
+    account.apply(read());
+    assert_eq!(account, before);
 }
 
 #[test]

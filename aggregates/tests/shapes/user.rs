@@ -2,7 +2,7 @@
 
 use aggregates::session::EndReason;
 use aggregates::user::{Change, ErasureReason, PasswordCause, UserEvent};
-use aggregates::{Roles, SessionId, Tier};
+use aggregates::{ReadLog, Reading, Roles, SessionId, Tier, UserId};
 use chrono::TimeDelta;
 
 use super::ways_in::ways_in;
@@ -10,7 +10,7 @@ use super::{about_ada, at, email, erased, name};
 
 /// One event of every shape, with what tells it from the others of its type.
 pub fn user_events() -> Vec<(&'static str, UserEvent)> {
-    [accounts(), addresses(), doors(), ways_in()].concat()
+    [accounts(), addresses(), doors(), ways_in(), readings()].concat()
 }
 
 fn roles(text: &str) -> Roles {
@@ -191,6 +191,35 @@ fn doors() -> Vec<(&'static str, UserEvent)> {
                 reason: ErasureReason::AdminRequest,
                 at: at(36),
             },
+        ),
+    ]
+}
+
+/// What an admin or auditor reads of others.
+fn readings() -> Vec<(&'static str, UserEvent)> {
+    let read = |of, filters: &[&str]| UserEvent::AuditRead {
+        reading: Reading {
+            of,
+            filters: filters.iter().map(|&name| name.to_owned()).collect(),
+        },
+        at: at(37),
+    };
+    let owner = UserId::new("u0000000000000000000000000000002");
+    vec![
+        (".vault", read(ReadLog::Vault { owner }, &[])),
+        (
+            ".vaults",
+            read(ReadLog::Vaults, &["action", "ipAddress", "from"]),
+        ),
+        (
+            ".events",
+            read(
+                ReadLog::Events {
+                    from: 1,
+                    to: 4_000_000_001,
+                },
+                &[],
+            ),
         ),
     ]
 }
