@@ -37,6 +37,7 @@ pub mod oauth;
 pub mod organizations;
 pub mod outgoing;
 pub mod passkeys;
+pub mod readings;
 pub mod rebuild;
 pub mod second_factor;
 pub mod self_service;

@@ -10,6 +10,7 @@
 //! | GET | `/proof/consistency?from&to` | that the tree of `from` is the beginning of the tree of `to` |
 //! | GET | `/entries?from&to` | the leaves of these positions, one a line |
 
+use aggregates::{ReadLog, Reading};
 use axum::Json;
 use axum::extract::Path;
 use axum::http::Method;
@@ -23,6 +24,7 @@ use super::doors::Door;
 use super::error::Problem;
 use super::request::Fields;
 use super::web::Call;
+use crate::readings;
 use crate::store::log;
 use crate::transparency::leaf::leaf;
 use crate::transparency::tiles::{self, TreeError, WIDTH};
@@ -157,16 +159,23 @@ fn proof_answer(mut body: serde_json::Value, proof: &[Hash]) -> Response {
     ([(CACHE_CONTROL, A_MINUTE)], Json(body)).into_response()
 }
 
-/// Leaves as they are in the tree: personal fields sealed, but who did what and when is readable.
+/// Leaves as they are in the tree: personal fields sealed, but who did what and when is readable. So whoever reads them is
+/// written down, too.
 async fn entries(call: Call) -> Result<Response, Problem> {
-    call.required_auditor().await?;
+    let live = call.required_auditor().await?;
     let [from, to] = numbers(&call, ["from", "to"])?;
     if from == 0 || from > to {
         return Err(invalid("from"));
     }
     check_size(&call, to).await?;
-    let limit = (to - from + 1).min(ENTRIES_MAX);
-    let events = log::after(&call.app().pool, from as i64 - 1, limit as i64).await?;
+    let to = to.min(from + (ENTRIES_MAX - 1));
+    let reading = Reading {
+        of: ReadLog::Events { from, to },
+        filters: vec![],
+    };
+    readings::of_auditor(call.app(), &live, &call.caller, reading).await?;
+    let limit = (to - from + 1) as i64;
+    let events = log::after(&call.app().pool, from as i64 - 1, limit).await?;
     let mut lines = Vec::new();
     for event in &events {
         lines.extend(leaf(event));

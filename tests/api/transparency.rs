@@ -170,7 +170,24 @@ async fn only_admins_and_auditors_read_events_and_nothing_personal_is_in_clear()
             one.text.lines().collect::<Vec<_>>(),
             [read.text.lines().nth(1).unwrap()]
         );
+        // Each reading is an event of the reader, there before the answer, and in their security log.
+        let log = app
+            .get_as("/api/v1/auth/security-events?limit=2", &reader.cookie)
+            .await;
+        for (line, (from, to)) in log
+            .json()
+            .as_array()
+            .unwrap()
+            .iter()
+            .zip([(2, 2), (1, size)])
+        {
+            assert_eq!(line["eventType"], "audit_read");
+            let metadata = serde_json::json!({"of": "events", "from": from, "to": to});
+            assert_eq!(line["metadata"], metadata);
+        }
     }
+    let read = "events where event_type = 'user.audit_read'";
+    assert_eq!(app.count(read).await, 4);
     for query in ["", "?from=0&to=1", "?from=3&to=2", "?from=1&to=x"] {
         assert_eq!(
             app.entries(&root, query).await.refusal(),
@@ -180,6 +197,7 @@ async fn only_admins_and_auditors_read_events_and_nothing_personal_is_in_clear()
     }
     let beyond = format!("?from=1&to={}", app.checkpoint().await.0 + 1);
     assert_eq!(app.entries(&root, &beyond).await.status, 404);
+    assert_eq!(app.count(read).await, 4, "what is refused shows nothing");
 }
 
 /// An auditor reads, and changes nothing of anybody.
