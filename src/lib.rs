@@ -52,3 +52,4 @@ pub mod telemetry;
 pub mod tokens;
 pub mod transparency;
 pub mod vault;
+pub mod vault_audit;

@@ -17,9 +17,9 @@ use aggregates::organization::{CloseReason, OrganizationEvent, RemovalReason};
 use aggregates::session::{EndReason, Factor, SessionEvent, SignInMethod};
 use aggregates::signing_keys::SigningKeysEvent;
 use aggregates::user::{ErasureReason, PasswordCause, SecondFactorMethod, UserEvent};
-use aggregates::vault::{Action, Refusal, VaultEvent};
+use aggregates::vault::{ACTIONS, Action, Refusal, Vault, VaultEvent};
 use aggregates::{ReadLog, Reading, Roles, Tier, UserId};
-use cqrs_es::DomainEvent;
+use cqrs_es::{Aggregate as _, DomainEvent};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use shapes::at;
@@ -316,4 +316,32 @@ fn roles_and_tiers_keep_their_texts() {
         texts(serde_json::to_value(Tier::ALL).unwrap()),
         r#"["guest","public","beta","alpha","founder"]"#
     );
+}
+
+#[test]
+fn every_event_of_a_vault_has_an_action_that_can_be_asked_for() {
+    let vaults = vault_events();
+    let shown: BTreeSet<&str> = events(&vaults).map(|event| event.line().action).collect();
+    assert_eq!(shown, BTreeSet::from(ACTIONS));
+}
+
+#[test]
+fn the_events_that_change_a_vault_are_known_by_their_types() {
+    let modes = [
+        Vault::Absent,
+        Vault::Standard,
+        Vault::StandardWithRecovery,
+        Vault::ZeroKnowledge,
+    ];
+    let mut changing = BTreeSet::new();
+    for (_, event) in vault_events() {
+        for before in modes {
+            let mut after = before;
+            after.apply(event.clone());
+            if after != before {
+                changing.insert(event.event_type());
+            }
+        }
+    }
+    assert_eq!(changing, VaultEvent::CHANGING.map(str::to_owned).into());
 }

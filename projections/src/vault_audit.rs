@@ -1,5 +1,7 @@
 //! `vault_audit`: every call of a vault, in the words of the audit log (mana-v1.md section 5.4).
 
+pub mod page;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 

@@ -13,7 +13,7 @@ use super::web::Web;
 use super::{
     account, admin, api_keys, auth, callback, link_pages, linked, magic_link, multi_session,
     organizations, passkeys, social, transparency, two_factor, v1_account, v1_auth, v1_passkeys,
-    vault,
+    vault, vault_audit,
 };
 use crate::config::Config;
 
@@ -132,13 +132,17 @@ pub fn areas() -> [(&'static str, Vec<Door>); 7] {
         .chain(magic_link::page_doors())
         .chain(v1_passkeys::doors())
         .collect();
+    let mut admin = v1_account::admin_doors();
+    admin.extend(vault_audit::admin_doors());
+    let mut vault = vault::doors();
+    vault.push(vault_audit::own_door());
     [
         ("/api/auth", native),
         ("/api/v1/auth", own),
-        ("/api/v1/admin", v1_account::admin_doors()),
+        ("/api/v1/admin", admin),
         ("/api/v1/api-keys", api_keys::doors()),
         ("/api/v1/gilden", organizations::gilden::doors()),
-        ("/api/v1/me/encryption-vault", vault::doors()),
+        ("/api/v1/me/encryption-vault", vault),
         ("/log", transparency::doors()),
     ]
 }

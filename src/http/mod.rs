@@ -31,6 +31,7 @@ pub mod v1_account;
 pub mod v1_auth;
 pub mod v1_passkeys;
 pub mod vault;
+pub mod vault_audit;
 pub mod web;
 
 use std::sync::Arc;

@@ -213,6 +213,28 @@ pub async fn in_stream(
     .await
 }
 
+/// The events of some types in one stream up to a position of the log, oldest first.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn of_types_in_stream(
+    db: impl PgExecutor<'_>,
+    (aggregate_type, id): (&str, &str),
+    types: &[&str],
+    until: i64,
+) -> Result<Vec<StoredRow>, sqlx::Error> {
+    sqlx::query_as(&format!(
+        "select {COLUMNS} from events
+         where aggregate_type = $1 and aggregate_id = $2 and event_type = any($3) and position <= $4 order by sequence"
+    ))
+    .bind(aggregate_type)
+    .bind(id)
+    .bind(types)
+    .bind(until)
+    .fetch_all(db)
+    .await
+}
+
 /// How many events one stream has up to a position.
 ///
 /// # Errors

@@ -103,6 +103,14 @@ impl TestApp {
         session
     }
 
+    /// Somebody who reads what everybody did.
+    pub async fn auditor(&self, root: &Session, name: &str) -> Session {
+        let session = self.signed_in(name).await;
+        let body = json!({"userId": session.user_id, "role": "auditor"});
+        self.admin_does("set-role", root, &body).await;
+        session
+    }
+
     /// Who caused the last event of a type.
     pub async fn last_actor(&self, event_type: &str) -> String {
         sqlx::query_scalar(
@@ -142,6 +150,7 @@ async fn whoever_is_no_admin_gets_through_none_of_the_doors() {
     let root = app.signed_in("root").await;
     let user = app.signed_in("user").await;
     let eve = app.signed_in("eve").await;
+    let watcher = app.auditor(&root, "watcher").await;
     let body = json!({"userId": eve.user_id});
     let acting = app
         .admin_call("impersonate-user", &root.cookie, &body)
@@ -153,12 +162,14 @@ async fn whoever_is_no_admin_gets_through_none_of_the_doors() {
         let (route, body) = request_of(route, body, &user.user_id);
         let nobody = app.admin_call(&route, "", &body).await;
         assert_eq!((nobody.status, nobody.text.as_str()), (401, ""), "{route}");
-        let refused = app.admin_call(&route, &eve.cookie, &body).await;
-        assert_eq!(refused.refusal(), (403, code.to_owned()), "{route}");
-        assert!(
-            refused.json().get("total").is_none(),
-            "S-25: nothing is counted for them"
-        );
+        for no_admin in [&eve, &watcher] {
+            let refused = app.admin_call(&route, &no_admin.cookie, &body).await;
+            assert_eq!(refused.refusal(), (403, code.to_owned()), "{route}");
+            assert!(
+                refused.json().get("total").is_none(),
+                "S-25: nothing is counted for them"
+            );
+        }
         let refused = app.admin_call(&route, &acting, &body).await;
         let wanted = (403, "NOT_WHILE_IMPERSONATING".to_owned());
         assert_eq!(refused.refusal(), wanted, "{route}");

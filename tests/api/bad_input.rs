@@ -728,10 +728,25 @@ const ROUTES: &[Route] = &[
         "/api/auth/admin/stop-impersonating",
         Input::IgnoredJson,
     ),
-    // Whoever is nobody learns only that; bad bodies of others are tried in `vault.rs`.
+    // Whoever is nobody learns only that; what is bad for others is tried in `vault.rs`.
     (
         &["GET"],
         "/api/v1/me/encryption-vault/status",
+        Input::Nothing(401, "UNAUTHORIZED"),
+    ),
+    (
+        &["GET"],
+        "/api/v1/me/encryption-vault/audit",
+        Input::Nothing(401, "UNAUTHORIZED"),
+    ),
+    (
+        &["GET"],
+        "/api/v1/admin/vaults/{id}/audit",
+        Input::Nothing(401, "UNAUTHORIZED"),
+    ),
+    (
+        &["GET"],
+        "/api/v1/admin/audit/events",
         Input::Nothing(401, "UNAUTHORIZED"),
     ),
     (

@@ -22,7 +22,7 @@ use crate::passkeys;
 const BY_LINK: (&str, &str) = ("MANA_AUTH_DELETE_USER_CONFIRM", "true");
 const ADMIN: (&str, &str) = (
     "MANA_AUTH_ADMIN_EMAILS",
-    "root@example.com,reader@example.com",
+    "root@example.com,reader@example.com,keeper@example.com,watcher@example.com",
 );
 /// A request waits three seconds for a connection, and may try once more to give its try back.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(8);
@@ -145,7 +145,7 @@ fn guild(request: RequestBuilder, person: &Person) -> RequestBuilder {
     request.bearer_auth(&person.jwt).json(&body)
 }
 
-const ENTRIES: [Entry; 130] = [
+const ENTRIES: [Entry; 133] = [
     Entry("POST", "/api/v1/gilden", guild, Closed, 201),
     Entry("GET", "/api/v1/gilden", guild, Closed, 200),
     Entry(
@@ -174,6 +174,7 @@ const ENTRIES: [Entry; 130] = [
         400,
     ),
     nothing("GET", "/api/v1/me/encryption-vault/status", Closed, 200),
+    nothing("GET", "/api/v1/me/encryption-vault/audit", Closed, 200),
     nothing("POST", "/api/v1/me/encryption-vault/init", Closed, 200),
     nothing("GET", "/api/v1/me/encryption-vault/key", Closed, 404),
     nothing("POST", "/api/v1/me/encryption-vault/rotate", Closed, 200),
@@ -612,6 +613,20 @@ const ENTRIES: [Entry; 130] = [
         Closed,
         200,
     ),
+    Entry(
+        "GET",
+        "/api/v1/admin/vaults/{id}/audit",
+        |request, person| request.bearer_auth(&person.jwt),
+        Closed,
+        200,
+    ),
+    Entry(
+        "GET",
+        "/api/v1/admin/audit/events",
+        |request, person| request.bearer_auth(&person.jwt),
+        Closed,
+        200,
+    ),
 ];
 
 impl Entry {
@@ -621,6 +636,7 @@ impl Entry {
         let id = match self.1 {
             path if path.contains("/passkeys/") => &person.passkey,
             path if path.contains("/api-keys/") => &person.api_key.0,
+            path if path.contains("/vaults/") => &person.session.user_id,
             _ => &person.session_id,
         };
         let path = path.replace("{id}", id).replace("{*place}", "0/000.p/2");
@@ -747,6 +763,8 @@ async fn every_door_closes_without_the_database_and_opens_again_by_itself_s17_s6
         let name = match *path {
             "/api/v1/admin/security-events" => "root".to_owned(),
             "/log/entries" => "reader".to_owned(),
+            "/api/v1/admin/vaults/{id}/audit" => "keeper".to_owned(),
+            "/api/v1/admin/audit/events" => "watcher".to_owned(),
             _ => format!("p{number}"),
         };
         people.push(person(&quiet, &name, method, path).await);

@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod audit;
 mod custody;
 mod doors;
 mod floods;

@@ -15,6 +15,20 @@ pub struct Line {
     pub context: Option<Cow<'static, str>>,
 }
 
+/// Every action that a line may have.
+pub const ACTIONS: [&str; 10] = [
+    "init",
+    "fetch",
+    "failed_fetch",
+    "rotate",
+    "recovery_set",
+    "recovery_clear",
+    "recovery_restore",
+    "zk_enable",
+    "zk_disable",
+    "rate_limited",
+];
+
 impl VaultEvent {
     /// The event's line of the audit log.
     pub fn line(&self) -> Line {

@@ -162,6 +162,17 @@ pub struct Client {
 }
 
 impl VaultEvent {
+    /// The types of the events that bring a vault into another mode; all others leave it as it is.
+    pub const CHANGING: [&str; 7] = [
+        "vault.initialised",
+        "vault.key_rotated",
+        "vault.recovery_wrap_set",
+        "vault.recovery_wrap_cleared",
+        "vault.recovery_wrap_restored",
+        "vault.zero_knowledge_enabled",
+        "vault.zero_knowledge_disabled",
+    ];
+
     /// Who asked, and when.
     pub fn access(&self) -> &Access {
         match self {

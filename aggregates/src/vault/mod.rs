@@ -14,7 +14,7 @@ use cqrs_es::Aggregate;
 use cqrs_es::event_sink::EventSink;
 use serde::{Deserialize, Serialize};
 
-pub use audit::Line;
+pub use audit::{ACTIONS, Line};
 pub use commands::{Ask, Kept, VaultCommand};
 pub use events::{Access, Action, Client, Refusal, VaultEvent};
 
@@ -39,6 +39,16 @@ pub enum Vault {
 pub enum VaultError {}
 
 impl Vault {
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Standard => "standard",
+            Self::StandardWithRecovery => "standard-with-recovery",
+            Self::ZeroKnowledge => "zero-knowledge",
+        }
+    }
+
     /// Says which event follows from `command`.
     pub fn decide(&self, command: VaultCommand) -> VaultEvent {
         let VaultCommand {

@@ -98,6 +98,8 @@ pub fn naming() -> Vec<Request> {
             "GET /api/v1/admin/security-events?userId={owner}",
             Value::Null,
         ),
+        ("GET /api/v1/admin/vaults/{owner}/audit", Value::Null),
+        ("GET /api/v1/admin/audit/events?userId={owner}", Value::Null),
         ("GET /api/auth/admin/get-user?id={owner}", Value::Null),
         (
             "POST /api/auth/admin/has-permission",
@@ -267,6 +269,7 @@ fn plain() -> Vec<Request> {
             password(),
         ),
         ("GET /api/v1/me/encryption-vault/status", Value::Null),
+        ("GET /api/v1/me/encryption-vault/audit", Value::Null),
         ("POST /api/v1/me/encryption-vault/init", json!({})),
         ("GET /api/v1/me/encryption-vault/key", Value::Null),
         ("POST /api/v1/me/encryption-vault/rotate", json!({})),
