@@ -12,7 +12,7 @@ use sqlx::PgPool;
 
 use super::database::Database;
 use super::output::{self, Meter, grouped};
-use super::{tools, witness};
+use super::{tools, vault_audit, witness};
 use crate::app;
 use crate::config::Config;
 use crate::crypto::notes::Verifier;
@@ -30,6 +30,16 @@ pub enum Command {
     /// Anywhere else.
     #[command(flatten)]
     Outside(Outside),
+    /// Show the history of a vault: who asked for its key, from where, and what became of it
+    #[command(after_help = "\
+USER is a mail address or the id of an account; the history of an erased one is found by its id. All of it is printed,
+oldest first; JSON is one object a line. That it was read is an event, with the names of the options that narrowed it.
+
+Examples:
+  mana-auth audit vault ada@example.com
+  mana-auth audit vault ada@example.com --at 2026-11-01T00:00:00Z --action zk_enable,zk_disable
+  mana-auth audit vault tcN9rJgqZ5dXw0m2bK7hLf4sVa8yPe1u --status 403,409 --format csv > history.csv")]
+    Vault(vault_audit::Arguments),
 }
 
 /// What needs the database.
@@ -124,6 +134,7 @@ pub struct VerifyArguments {
 pub async fn run(command: Command, config: Config) -> anyhow::Result<ExitCode> {
     let command = match command {
         Command::Outside(command) => return outside(&command).await,
+        Command::Vault(arguments) => return vault_audit::run(arguments, config).await,
         Command::Inside(command) => command,
     };
     let database = Database::find(&config).await?;

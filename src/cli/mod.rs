@@ -16,6 +16,7 @@ mod restore;
 mod serve;
 mod tools;
 mod user;
+mod vault_audit;
 mod verify_log;
 mod witness;
 

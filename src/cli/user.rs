@@ -208,12 +208,20 @@ fn read_password() -> anyhow::Result<Password> {
 }
 
 async fn find(app: &App, Who { who }: &Who) -> anyhow::Result<UserRow> {
-    let user = if who.contains('@') {
+    let user = look_up(app, who).await?;
+    user.with_context(|| format!("there is no account {who}"))
+}
+
+/// An account by mail address or id, if there is one.
+///
+/// # Errors
+/// If the address cannot be one, or the database does not answer.
+pub async fn look_up(app: &App, who: &str) -> anyhow::Result<Option<UserRow>> {
+    Ok(if who.contains('@') {
         accounts::find_by_email(app, &EmailAddress::parse(who)?).await?
     } else {
         projections::users::find(&app.pool, who).await?
-    };
-    user.with_context(|| format!("there is no account {who}"))
+    })
 }
 
 async fn verify_email(app: &App, user: &UserRow) -> anyhow::Result<()> {

@@ -38,5 +38,6 @@ mod serve;
 )]
 mod tables;
 mod user;
+mod vault_audit;
 mod verify_log;
 mod witness;
