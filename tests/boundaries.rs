@@ -290,6 +290,11 @@ const FOREIGN_TABLES: &[(&str, &str, &str)] = &[
         "read.team_members",
         "teams and who belongs to them, in one round trip",
     ),
+    (
+        "src/erasure.rs",
+        "read.vault_audit",
+        "where somebody was goes in the transaction that destroys their key",
+    ),
 ];
 
 /// The sources below a folder without comments and tests, by path.
