@@ -82,6 +82,30 @@ fn log_events() -> Vec<(&'static str, LogEvent)> {
                 at: at(38),
             },
         ),
+        (
+            "",
+            LogEvent::KekActivated {
+                kek_id: "k2".to_owned(),
+                at: at(12),
+            },
+        ),
+        (
+            "",
+            LogEvent::KekRewrapped {
+                kek_id: "k2".to_owned(),
+                secrets: 4_000_000_001,
+                vaults: 100_000,
+                failed: 1,
+                at: at(13),
+            },
+        ),
+        (
+            "",
+            LogEvent::KekRetired {
+                kek_id: "env-v1".to_owned(),
+                at: at(14),
+            },
+        ),
     ]
 }
 
@@ -188,7 +212,7 @@ fn every_event_type_has_a_golden_file() {
         events(&signing_keys_events()),
     );
     check_variants(
-        variants!(LogEvent: LogRestored, AuditRead),
+        variants!(LogEvent: LogRestored, AuditRead, KekActivated, KekRewrapped, KekRetired),
         events(&log_events()),
     );
 }

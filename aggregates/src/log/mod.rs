@@ -1,4 +1,9 @@
-//! Log: what happened to the log itself. One stream, `log`.
+//! Log: what operators did to the log, and to the keys that keep what belongs to it. One stream, `log`.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use cqrs_es::event_sink::EventSink;
@@ -10,9 +15,12 @@ use crate::{Reading, StoredEvent};
 /// Id of the one stream.
 pub const LOG_ID: &str = "log";
 
-/// The log has nothing to decide: an operator says what happened.
+/// What was said of key-encryption keys. The rest is not decided here: an operator says what happened.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Log;
+pub struct Log {
+    active: Option<String>,
+    retired: BTreeSet<String>,
+}
 
 /// What can be asked of the log.
 #[derive(Clone)]
@@ -35,9 +43,36 @@ pub enum LogCommand {
         /// When.
         at: DateTime<Utc>,
     },
+    /// Another key-encryption key wraps.
+    ActivateKek {
+        /// Its id.
+        kek_id: String,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// Secrets were wrapped anew.
+    NoteRewrap {
+        /// By which key-encryption key.
+        kek_id: String,
+        /// How many secrets.
+        secrets: u64,
+        /// How many keys of vaults.
+        vaults: u64,
+        /// How many did not open.
+        failed: u64,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// A key-encryption key opens nothing any more.
+    RetireKek {
+        /// Its id.
+        kek_id: String,
+        /// When.
+        at: DateTime<Utc>,
+    },
 }
 
-/// A fact about the log.
+/// A fact about the log or its keys.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogEvent {
@@ -61,6 +96,35 @@ pub enum LogEvent {
         /// When.
         at: DateTime<Utc>,
     },
+    /// From here on this key-encryption key wraps; nodes follow within seconds.
+    KekActivated {
+        /// Its id.
+        kek_id: String,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// A run has wrapped everything by this key-encryption key that another one wrapped, but for what does not open. A
+    /// run that is killed leaves no event; what it did is not counted by the next.
+    KekRewrapped {
+        /// The key that wraps it now.
+        kek_id: String,
+        /// How many secrets were wrapped anew.
+        secrets: u64,
+        /// How many keys of vaults were.
+        vaults: u64,
+        /// How many did not open.
+        failed: u64,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// Nothing was wrapped by this key-encryption key any more, and nothing is opened by it from here on. Backups of
+    /// before still need it.
+    KekRetired {
+        /// Its id.
+        kek_id: String,
+        /// When.
+        at: DateTime<Utc>,
+    },
 }
 
 /// Nothing is refused.
@@ -72,6 +136,9 @@ impl DomainEvent for LogEvent {
         match self {
             Self::LogRestored { .. } => "log.restored",
             Self::AuditRead { .. } => "log.audit_read",
+            Self::KekActivated { .. } => "log.kek_activated",
+            Self::KekRewrapped { .. } => "log.kek_rewrapped",
+            Self::KekRetired { .. } => "log.kek_retired",
         }
         .to_owned()
     }
@@ -96,52 +163,67 @@ impl Aggregate for Log {
         (): &(),
         sink: &EventSink<Self>,
     ) -> Result<(), LogError> {
-        let event = match command {
+        if let Some(event) = self.follows(command) {
+            sink.write(event, self).await;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, event: LogEvent) {
+        match event {
+            LogEvent::LogRestored { .. }
+            | LogEvent::AuditRead { .. }
+            | LogEvent::KekRewrapped { .. } => {}
+            LogEvent::KekActivated { kek_id, .. } => {
+                self.active = Some(kek_id);
+            }
+            LogEvent::KekRetired { kek_id, .. } => {
+                self.retired.insert(kek_id);
+            }
+        }
+    }
+}
+
+impl Log {
+    /// What was not so already.
+    fn follows(&self, command: LogCommand) -> Option<LogEvent> {
+        match command {
             LogCommand::AcceptRestore {
                 epoch,
                 lost_from,
                 lost_to,
                 at,
-            } => LogEvent::LogRestored {
+            } => Some(LogEvent::LogRestored {
                 epoch,
                 lost_from,
                 lost_to,
                 at,
-            },
-            LogCommand::ReadAudit { reading, at } => LogEvent::AuditRead { reading, at },
-        };
-        sink.write(event, self).await;
-        Ok(())
-    }
-
-    fn apply(&mut self, _: LogEvent) {}
-}
-
-#[cfg(test)]
-mod tests {
-    use cqrs_es::test::TestFramework;
-
-    use super::*;
-    use crate::ReadLog;
-
-    #[test]
-    fn an_operator_who_reads_is_a_fact() {
-        let (of, at) = (ReadLog::Vaults, DateTime::UNIX_EPOCH);
-        let reading = || Reading {
-            of: of.clone(),
-            filters: vec![],
-        };
-        let command = LogCommand::ReadAudit {
-            reading: reading(),
-            at,
-        };
-        let event = LogEvent::AuditRead {
-            reading: reading(),
-            at,
-        };
-        TestFramework::<Log>::with(())
-            .given_no_previous_events()
-            .when(command)
-            .then_expect_events(vec![event]);
+            }),
+            LogCommand::ReadAudit { reading, at } => Some(LogEvent::AuditRead { reading, at }),
+            LogCommand::ActivateKek { kek_id, at } => (self.active.as_ref() != Some(&kek_id))
+                .then_some(LogEvent::KekActivated { kek_id, at }),
+            LogCommand::NoteRewrap {
+                secrets: 0,
+                vaults: 0,
+                failed: 0,
+                ..
+            } => None,
+            LogCommand::NoteRewrap {
+                kek_id,
+                secrets,
+                vaults,
+                failed,
+                at,
+            } => Some(LogEvent::KekRewrapped {
+                kek_id,
+                secrets,
+                vaults,
+                failed,
+                at,
+            }),
+            LogCommand::RetireKek { kek_id, at } => {
+                (!self.retired.contains(&kek_id)).then_some(LogEvent::KekRetired { kek_id, at })
+            }
+        }
     }
 }
