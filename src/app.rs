@@ -15,7 +15,6 @@ use crate::clock::Clock;
 use crate::config::{Config, SmtpTls as ConfiguredTls};
 use crate::crypto::aead::{self, Key32};
 use crate::crypto::cookies::CookieSigner;
-use crate::crypto::key_ring::KeyRing;
 use crate::crypto::password::breach::BreachFilter;
 use crate::crypto::password::{HashParams, Passwords};
 use crate::custody::Custody;
@@ -29,7 +28,7 @@ use crate::store::together::Together;
 use crate::store::{Store, log};
 use crate::transparency::{builder, checkpoints};
 use crate::vault::Stored;
-use crate::{effects, erasure, follower, maintenance, telemetry};
+use crate::{effects, erasure, follower, keks, maintenance, telemetry};
 
 /// Passwords that may wait to be hashed, per thread; about two seconds of work.
 const HASH_QUEUE_PER_THREAD: usize = 32;
@@ -104,9 +103,12 @@ impl Tasks {
             follower.abort();
             let _ = follower.await;
         }
-        let pool = app.pool.clone();
+        let (pool, ring) = (app.pool.clone(), app.store.custody().ring());
         drop(app);
         let _ = self.appender.await;
+        if let Err(error) = keks::note_seals(&pool, &ring).await {
+            tracing::warn!(error = %error, "seals of this process are not counted");
+        }
         pool.close().await;
     }
 }
@@ -136,7 +138,8 @@ pub async fn start(config: Config, parts: Parts) -> anyhow::Result<(Arc<App>, Ta
         tokio::spawn(effects::work(app.clone(), stopped.clone())),
         tokio::spawn(maintenance::work(app.clone(), stopped.clone())),
         tokio::spawn(builder::work(app.clone(), stopped.clone())),
-        tokio::spawn(follower::work(app.clone(), stopped)),
+        tokio::spawn(follower::work(app.clone(), stopped.clone())),
+        tokio::spawn(keks::work(app.clone(), stopped)),
     ];
     let followers = vec![
         tokio::spawn(log::follow(pool.clone(), freshness.clone(), custody)),
@@ -177,7 +180,10 @@ async fn assemble(config: Config, parts: Parts) -> anyhow::Result<(Arc<App>, Joi
     // The HTTP client asks the process for its cryptography; where it is set already, this changes nothing.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let pool = crate::database::pool(&database, config.database_pool);
-    let custody = Custody::new(pool.clone(), key_ring(&config));
+    let ring = keks::join(&pool, &config)
+        .await
+        .context("looking at the key-encryption keys")?;
+    let custody = Custody::new(pool.clone(), ring);
     let claims = Claims::open(pool.clone(), &custody)
         .await
         .context("opening the claims pepper")?;
@@ -252,15 +258,6 @@ async fn breached(config: &Config) -> anyhow::Result<Option<BreachFilter>> {
     let filter = opened.context(context)?;
     tracing::info!(entries = filter.entries(), "breached passwords are refused");
     Ok(Some(filter))
-}
-
-/// The key ring of a configuration.
-pub fn key_ring(config: &Config) -> KeyRing {
-    let keys = config
-        .keks
-        .iter()
-        .map(|kek| (kek.id.clone(), Key32::from_bytes(*kek.key.expose())));
-    KeyRing::new(&config.keks[0].id, keys)
 }
 
 fn mailer(config: &Config, clock: &Clock) -> anyhow::Result<Mailer> {

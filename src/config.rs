@@ -68,8 +68,11 @@ pub struct Config {
 
     /// `BETTER_AUTH_SECRET` or `BETTER_AUTH_SECRETS`: cookie secrets; the first signs, all verify (S-87). Never empty.
     pub session_secrets: Vec<VersionedSecret>,
-    /// `MANA_AUTH_KEK` (id `env-v1`) or `MANA_AUTH_KEKS`: key-encryption keys; the first is active. Never empty.
+    /// `MANA_AUTH_KEK` (id `env-v1`) or `MANA_AUTH_KEKS`: key-encryption keys. Which one wraps stands in the database; in
+    /// a new one the first does. Never empty.
     pub keks: Vec<Kek>,
+    /// `MANA_AUTH_KEKS_FILE`: where they came from, and more may come from while the service runs.
+    pub keks_file: Option<PathBuf>,
     /// `MANA_SERVICE_KEY`: what other services send us in `X-Service-Key`, and we them.
     pub service_key: SecretString,
     /// `MANA_CREDITS_URL`: the credits service; default none: it is not called.
@@ -237,6 +240,16 @@ pub struct Kek {
     pub id: String,
     /// The key.
     pub key: KeyBytes,
+}
+
+/// The key-encryption keys in a file.
+///
+/// # Errors
+/// When it cannot be read, or is not as `MANA_AUTH_KEKS` has to be; the error says which file.
+pub fn keks_in_file(path: &Path) -> Result<Vec<Kek>, String> {
+    let path = path.display().to_string();
+    let text = Zeroizing::new(reader::secret_in_file(&path)?);
+    values::keks(&text).map_err(|problem| format!("{path}: {problem}"))
 }
 
 /// A 32-byte key that prints as `***` and is wiped when dropped.
@@ -422,6 +435,7 @@ impl Config {
             data_dir,
             session_secrets,
             keks,
+            keks_file: reader.secret_file("MANA_AUTH_KEKS"),
             service_key,
             credits_url,
             subscriptions_url,

@@ -1,8 +1,10 @@
 //! The table of secrets: passwords' hashes, people's data keys, signing keys and the service's own secrets.
 //! Secrets of commands are written by the append; this file wraps, reads and opens them.
 
+mod rewrap;
+
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
@@ -14,7 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::crypto::aead::Key32;
 use crate::crypto::hex::encode as hex;
-use crate::crypto::key_ring::{KeyRing, Place, UnwrapError, Wrapped};
+use crate::crypto::key_ring::{KekUsedUp, KeyRing, Place, UnwrapError, Wrapped};
 
 /// Kinds of secrets.
 pub mod kind {
@@ -139,6 +141,9 @@ pub enum CustodyError {
         /// Why not.
         source: UnwrapError,
     },
+    /// Nothing more may be wrapped.
+    #[error(transparent)]
+    KekUsedUp(#[from] KekUsedUp),
 }
 
 /// Data keys kept open per node: enough for the people who are active at one time.
@@ -160,7 +165,7 @@ pub(crate) fn still_there(subject: &str) -> String {
 #[derive(Clone)]
 pub struct Custody {
     pool: PgPool,
-    ring: Arc<KeyRing>,
+    ring: Arc<RwLock<Arc<KeyRing>>>,
     data_keys: Cache<String, Arc<Key32>>,
 }
 
@@ -173,19 +178,27 @@ impl Custody {
             .build();
         Self {
             pool,
-            ring: Arc::new(ring),
+            ring: Arc::new(RwLock::new(Arc::new(ring))),
             data_keys,
         }
     }
 
-    /// The keys that wrap.
-    pub fn ring(&self) -> &KeyRing {
-        &self.ring
+    /// The keys that wrap, as they are now.
+    pub fn ring(&self) -> Arc<KeyRing> {
+        self.ring
+            .read()
+            .expect("nothing panics while it is held")
+            .clone()
+    }
+
+    /// Other keys, or another active one, from now on.
+    pub fn set_ring(&self, ring: KeyRing) {
+        *self.ring.write().expect("nothing panics while it is held") = Arc::new(ring);
     }
 
     /// Wraps a secret for a command to put.
     pub fn put(&self, kind: &'static str, owner: &str, id: &str, secret: &[u8]) -> CustodyChange {
-        let wrapped = self.ring.wrap(Place { kind, owner, id }, secret);
+        let wrapped = self.ring().wrap(Place { kind, owner, id }, secret);
         CustodyChange::Put {
             kind,
             owner: owner.to_owned(),
@@ -292,7 +305,9 @@ impl Custody {
         seen: i64,
         secret: &[u8],
     ) -> Result<bool, CustodyError> {
-        let wrapped = self.ring.wrap(Place { kind, owner, id }, secret);
+        let ring = self.ring();
+        ring.check_budget()?;
+        let wrapped = ring.wrap(Place { kind, owner, id }, secret);
         let done = sqlx::query(
             "update custody set version = version + 1, kek_id = $5, format = $6, nonce = $7, ciphertext = $8
              where kind = $1 and owner = $2 and id = $3 and version = $4",
@@ -322,6 +337,9 @@ impl Custody {
     /// # Errors
     /// When the database does not answer.
     pub async fn ensure_data_key(&self, subject: &str) -> Result<(), CustodyError> {
+        if self.data_key(subject).await?.is_some() {
+            return Ok(());
+        }
         let place = Place {
             kind: kind::DATA_KEY,
             owner: subject,
@@ -494,7 +512,9 @@ impl Custody {
     }
 
     async fn insert_missing(&self, place: Place<'_>, secret: &[u8]) -> Result<(), CustodyError> {
-        let wrapped = self.ring.wrap(place, secret);
+        let ring = self.ring();
+        ring.check_budget()?;
+        let wrapped = ring.wrap(place, secret);
         sqlx::query(
             "insert into custody (kind, owner, id, kek_id, format, nonce, ciphertext, event_position)
              values ($1, $2, $3, $4, $5, $6, $7, 0) on conflict do nothing",
@@ -576,7 +596,7 @@ impl Custody {
             nonce: row.try_get("nonce")?,
             ciphertext: row.try_get("ciphertext")?,
         };
-        self.ring
+        self.ring()
             .unwrap(place, &wrapped)
             .map_err(|source| CustodyError::Unwrap {
                 kind: place.kind.to_owned(),

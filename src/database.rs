@@ -157,7 +157,8 @@ const GRANTS: &str = "
     grant select, insert, update on streams to {role};
     grant select, insert, update, delete on claims, custody, effects, idempotency_keys, rate_limits,
         tokens, attempts, door_events, totp_steps, passkey_uses, api_key_uses, encryption_vaults to {role};
-    grant select, insert, update on followers.leases, followers.tiles to {role};
+    grant select, insert, update on keks, followers.kek_seals, followers.leases, followers.tiles to {role};
+    grant select, insert, update, delete on followers.nodes to {role};
     grant select, insert on followers.checkpoints to {role};
     grant select, update on followers.models to {role};
     grant select, insert, delete on followers.parked to {role};

@@ -27,6 +27,7 @@ pub mod follower;
 pub mod guard;
 pub mod http;
 pub mod ids;
+pub mod keks;
 pub mod lease;
 pub mod linked;
 pub mod links;

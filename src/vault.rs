@@ -6,6 +6,7 @@
 
 mod changes;
 mod kept;
+mod rewrap;
 mod row;
 
 use aggregates::UserId;
@@ -23,7 +24,8 @@ use crate::store::{Context, RunError, StoreError, back_off};
 use changes::{Change, Prepared};
 
 pub use kept::forget_old;
-pub use row::{RecoveryWrap, RewrapError, Rewrapped, Stored, VaultRow, read, rewrap};
+pub use rewrap::{Wrap, rewrap, wraps_of};
+pub use row::{RecoveryWrap, Stored, VaultRow, read};
 
 /// How often a call is tried when other nodes write to the same vault. On one node calls of a vault take turns.
 const ATTEMPTS: u32 = 20;
@@ -131,7 +133,7 @@ async fn call_once(app: &App, visit: &Visit<'_>, wish: &Wish) -> Result<Outcome,
     let Visit { live, caller } = visit;
     let stored = stored(app, &live.user.id).await?;
     let mode = stored.mode()?;
-    let Prepared { ask, brought } = changes::prepare(app, &stored, mode, wish).await?;
+    let Prepared { ask, brought, ring } = changes::prepare(app, &stored, mode, wish).await?;
     let at = app.clock.now();
     let command = VaultCommand {
         ask,
@@ -146,8 +148,7 @@ async fn call_once(app: &App, visit: &Visit<'_>, wish: &Wish) -> Result<Outcome,
     let mut outcome = None;
     let with = |events: &[VaultEvent]| {
         let event = events.first().ok_or(StoreError::Conflict)?;
-        let custody = app.store.custody();
-        let (ended, change) = changes::follow(custody, &stored, event, wish, brought, at)?;
+        let (ended, change) = changes::follow(&ring, &stored, event, wish, brought, at)?;
         outcome = Some(ended);
         completed(app, &live.user, &stored, change, context)
     };

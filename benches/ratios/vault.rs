@@ -161,7 +161,7 @@ async fn fetch(app: &App, person: &str) -> anyhow::Result<String> {
             .fetch_one(&mut *tx)
             .await?;
     let row: VaultRow = serde_json::from_value(row)?;
-    let key = row.open(app.store.custody().ring());
+    let key = row.open(&app.store.custody().ring());
     let key = key.context("there is no key")??;
     sqlx::query(
         "insert into reference_audit (id, user_id, action, ip_address, user_agent, context, status)

@@ -13,10 +13,10 @@ use sqlx::PgPool;
 use super::database::Database;
 use super::output::{self, Meter, grouped};
 use super::{tools, vault_audit, witness};
-use crate::app;
 use crate::config::Config;
 use crate::crypto::notes::Verifier;
 use crate::custody::Custody;
+use crate::keks;
 use crate::transparency::bundle::{self, Wanted};
 use crate::transparency::checkpoints::{self, Current};
 use crate::transparency::verify::{self, Proven};
@@ -162,7 +162,7 @@ pub async fn outside(command: &Outside) -> anyhow::Result<ExitCode> {
 /// When the database does not answer, was never migrated, or the key does not open.
 pub async fn current(pool: &PgPool, config: &Config) -> anyhow::Result<Current> {
     tools::check_migrated(pool).await?;
-    let custody = Custody::new(pool.clone(), app::key_ring(config));
+    let custody = Custody::new(pool.clone(), keks::ring_of(config));
     Ok(checkpoints::current(pool, &custody, config).await?)
 }
 

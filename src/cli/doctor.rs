@@ -18,10 +18,10 @@ use tokio::net::TcpStream;
 use super::database::Database;
 use super::output::{self, Meter, grouped};
 use super::tools;
-use crate::app;
 use crate::config::Config;
 use crate::custody::Custody;
 use crate::follower;
+use crate::keks;
 use crate::rebuild::{self, Progress};
 use crate::store::claims::{self, Claims};
 use crate::store::log::{self, StoredRow};
@@ -39,7 +39,8 @@ const ROOM: i64 = 10_000_000;
 /// Arguments of `doctor`.
 #[derive(Args)]
 #[command(after_help = "\
-Checks, as of one moment and beside a running service: every secret and every vault opens with the configured keys;
+Checks, as of one moment and beside a running service: the key-encryption keys are the right ones and not worn out;
+every secret and every vault opens with them;
 every event decodes, its personal fields open, positions and streams have no holes; claims and people belong together;
 the log is the one that was last seen and has room to grow; the mail server is there. The exit code is 1 if anything
 fails.
@@ -133,8 +134,9 @@ async fn examine(
 ) -> anyhow::Result<Vec<Check>> {
     let pool = database.pool();
     tools::check_migrated(&pool).await?;
-    let custody = Custody::new(pool.clone(), app::key_ring(config));
+    let custody = Custody::new(pool.clone(), keks::ring_of(config));
     let mut checks = vec![
+        key_encryption_keys(&custody, &pool).await?,
         secrets(&custody, arguments.json).await?,
         continuity(config, &pool).await?,
         partitions(&pool).await?,
@@ -193,6 +195,15 @@ async fn connect(database: &Database) -> anyhow::Result<PgConnection> {
         .options([("statement_timeout", "0")])
         .connect()
         .await?)
+}
+
+/// The configured keys are those that the nodes agree on, and the active one may go on sealing (S-74).
+async fn key_encryption_keys(custody: &Custody, pool: &PgPool) -> anyhow::Result<Check> {
+    let mut check = Check::new("key-encryption keys are the right ones");
+    let rows = keks::all(pool).await?;
+    check.checked = rows.len() as u64;
+    check.problems = keks::problems(&rows, &custody.ring());
+    Ok(check)
 }
 
 /// Every row of custody opens with the configured keys.

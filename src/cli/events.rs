@@ -11,9 +11,9 @@ use sqlx::PgPool;
 use super::database::Database;
 use super::output;
 use super::tools;
-use crate::app;
 use crate::config::Config;
 use crate::custody::Custody;
+use crate::keks;
 use crate::store::log::{self, StoredRow};
 use crate::store::sealed::DataKeys;
 
@@ -96,7 +96,7 @@ pub async fn run(command: Command, config: Config) -> anyhow::Result<ExitCode> {
             let database = Database::find(&config).await?;
             let pool = database.pool();
             // No more of the service than this: looking at a log must not write to it.
-            let custody = Custody::new(pool.clone(), app::key_ring(&config));
+            let custody = Custody::new(pool.clone(), keks::ring_of(&config));
             let keys = open.then_some(&custody);
             let outcome = show(&pool, (&stream_type, &id), keys, json).await;
             pool.close().await;

@@ -7,6 +7,7 @@ mod database;
 mod doctor;
 mod events;
 mod health;
+mod kek;
 mod keys;
 mod mail;
 mod migrate;
@@ -77,6 +78,9 @@ enum Command {
     Events(events::Command),
     /// Make a read model anew from the events, while the service runs
     Rebuild(rebuild::Arguments),
+    /// Put another key-encryption key in the place of one, while the service runs
+    #[command(subcommand)]
+    Kek(kek::Command),
     /// List, rotate and revoke the keys that sign access tokens
     #[command(subcommand)]
     Keys(keys::Command),
@@ -136,6 +140,7 @@ pub fn run(cli: Cli) -> ExitCode {
             Command::User(command) => user::run(command, settings).await,
             Command::Events(command) => events::run(command, settings).await,
             Command::Rebuild(arguments) => rebuild::run(arguments, settings).await,
+            Command::Kek(command) => kek::run(command, settings).await,
             Command::Keys(command) => keys::run(command, settings).await,
             Command::Restore(command) => restore::run(command, settings).await,
             Command::Mail(command) => mail::run(command, settings).await,

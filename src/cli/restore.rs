@@ -10,10 +10,10 @@ use sqlx::PgPool;
 use super::database::Database;
 use super::output::{self, grouped};
 use super::tools;
-use crate::app;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::custody::Custody;
+use crate::keks;
 use crate::maintenance::{Continuity, LogHead, head_file};
 use crate::store::claims::Claims;
 use crate::store::{Actor, Context, Store, log};
@@ -91,7 +91,7 @@ async fn record(
     pool: &PgPool,
     command: LogCommand,
 ) -> anyhow::Result<()> {
-    let custody = Custody::new(pool.clone(), app::key_ring(config));
+    let custody = Custody::new(pool.clone(), keks::ring_of(config));
     let claims = Claims::open(pool.clone(), &custody).await?;
     let node = "restore".to_owned();
     let (store, appender) = Store::start(pool.clone(), &database.service, custody, claims, node);

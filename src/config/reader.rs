@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -345,6 +346,19 @@ impl<'a> Reader<'a> {
         self.secret_shown_as(name, |_| "***".to_owned())
     }
 
+    /// The file that a secret was read from, if it was.
+    pub fn secret_file(&self, name: &str) -> Option<PathBuf> {
+        let by_file = format!("{name}_FILE");
+        let given = |source| {
+            self.text_in(source, name)
+                .or(self.text_in(source, &by_file))
+        };
+        let source = [Source::Env, Source::File]
+            .into_iter()
+            .find(|source| given(*source).is_some())?;
+        self.text_in(source, &by_file).map(PathBuf::from)
+    }
+
     /// Reads a database URL; it is shown without its password.
     pub fn database_url(&mut self, name: &'static str) -> Option<SecretString> {
         let url = self.secret_shown_as(name, values::redacted)?;
@@ -520,7 +534,8 @@ fn one_of<T: Copy>(words: &[(&str, T)], text: &str) -> Result<T, String> {
     value.ok_or_else(|| format!("must be one of: {}", names.join(", ")))
 }
 
-fn secret_in_file(path: &str) -> Result<String, String> {
+/// The text of a secret in a file; the error says which file.
+pub fn secret_in_file(path: &str) -> Result<String, String> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| format!("cannot read {path}: {}", error.kind()))?;
     let secret = text.trim_end_matches(['\n', '\r']);

@@ -1,6 +1,9 @@
-//! Key-encryption keys by id: one is active, the older ones stay readable.
+//! Key-encryption keys by id: one is active, the others stay readable. Which is which follows from the database
+//! (`keks`); a ring never changes, another one takes its place.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use zeroize::Zeroizing;
 
@@ -8,11 +11,78 @@ use super::aead::{self, Key32, OpenError};
 
 /// The one way in which wraps are made today; part of what they are bound to.
 const FORMAT: i16 = 1;
+/// What check values are derived with and are of; part of both is a version of the scheme.
+const CHECK: &str = "mana-kek-check-v1";
+/// How often a key may seal under random nonces (NIST SP 800-38D section 8.3, S-74).
+pub const SEALS_MAX: u64 = 1 << 32;
+/// Room for what other nodes seal before this one hears of it.
+const SEALS_SPARE: u64 = 1 << 20;
 
 /// The keys that wrap what custody holds.
 pub struct KeyRing {
     active: String,
-    keys: BTreeMap<String, Key32>,
+    keys: BTreeMap<String, Kek>,
+}
+
+/// A key-encryption key and how often it was used; all rings of a node share the count.
+#[derive(Clone)]
+pub struct Kek {
+    key: Key32,
+    seals: Arc<Seals>,
+}
+
+/// How often a key has sealed.
+#[derive(Default)]
+struct Seals {
+    /// On any node, as the database says.
+    noted: AtomicU64,
+    /// On this node since then.
+    fresh: AtomicU64,
+}
+
+/// The active key has sealed as often as is safe.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(
+    "key-encryption key {0:?} has sealed as often as is safe: another one has to become active"
+)]
+pub struct KekUsedUp(pub String);
+
+impl Kek {
+    /// A key that nobody has counted yet.
+    pub fn new(key: Key32) -> Self {
+        Self {
+            key,
+            seals: Arc::default(),
+        }
+    }
+
+    /// What the key is known by: HMAC-SHA-256 of a fixed text under a key that HKDF-SHA-256 derives from it (RFC 5869,
+    /// without salt). Nobody can compute the key from it.
+    pub fn check_value(&self) -> [u8; 32] {
+        let derived = Zeroizing::new(aead::hkdf_sha256(self.key.expose(), CHECK.as_bytes()));
+        aead::hmac_sha256_of(derived.as_slice(), CHECK.as_bytes())
+    }
+
+    /// Takes the seals that nobody has noted yet.
+    pub fn take_fresh(&self) -> u64 {
+        self.seals.fresh.swap(0, Ordering::Relaxed)
+    }
+
+    /// Adds seals that have to be noted.
+    pub fn add_fresh(&self, seals: u64) {
+        self.seals.fresh.fetch_add(seals, Ordering::Relaxed);
+    }
+
+    /// How often it had sealed when the database was last asked; gives what was known before.
+    pub fn note(&self, seals: u64) -> u64 {
+        self.seals.noted.swap(seals, Ordering::Relaxed)
+    }
+
+    fn is_used_up(&self) -> bool {
+        let Seals { noted, fresh } = &*self.seals;
+        let seals = noted.load(Ordering::Relaxed) + fresh.load(Ordering::Relaxed);
+        seals >= SEALS_MAX - SEALS_SPARE
+    }
 }
 
 /// A secret wrapped for one place in custody: it opens nowhere else.
@@ -59,7 +129,15 @@ impl KeyRing {
     /// # Panics
     /// If the active id is not among them.
     pub fn new(active: &str, keys: impl IntoIterator<Item = (String, Key32)>) -> Self {
-        let keys: BTreeMap<_, _> = keys.into_iter().collect();
+        let keys = keys.into_iter().map(|(id, key)| (id, Kek::new(key)));
+        Self::of(active, keys.collect())
+    }
+
+    /// A ring of keys that are counted.
+    ///
+    /// # Panics
+    /// If the active id is not among them.
+    pub fn of(active: &str, keys: BTreeMap<String, Kek>) -> Self {
         assert!(
             keys.contains_key(active),
             "the active key-encryption key must be on the ring"
@@ -67,6 +145,27 @@ impl KeyRing {
         Self {
             active: active.to_owned(),
             keys,
+        }
+    }
+
+    /// Which key wraps.
+    pub fn active_id(&self) -> &str {
+        &self.active
+    }
+
+    /// The keys by id.
+    pub fn keys(&self) -> &BTreeMap<String, Kek> {
+        &self.keys
+    }
+
+    /// Whether what the active key wraps may be kept. A wrap that is dropped does no harm, so whoever stores one asks.
+    ///
+    /// # Errors
+    /// If it has sealed too often (S-74).
+    pub fn check_budget(&self) -> Result<(), KekUsedUp> {
+        match self.keys[&self.active].is_used_up() {
+            true => Err(KekUsedUp(self.active.clone())),
+            false => Ok(()),
         }
     }
 
@@ -104,15 +203,18 @@ impl KeyRing {
         )?)
     }
 
-    /// The key that wraps, and its id.
+    /// The key that wraps, and its id, for one seal.
     pub(super) fn active(&self) -> (&str, &Key32) {
-        (&self.active, &self.keys[&self.active])
+        let kek = &self.keys[&self.active];
+        kek.add_fresh(1);
+        (&self.active, &kek.key)
     }
 
     /// The key with an id.
     pub(super) fn key(&self, id: &str) -> Result<&Key32, UnwrapError> {
-        let key = self.keys.get(id);
-        key.ok_or_else(|| UnwrapError::UnknownKek(id.to_owned()))
+        let kek = self.keys.get(id);
+        kek.map(|kek| &kek.key)
+            .ok_or_else(|| UnwrapError::UnknownKek(id.to_owned()))
     }
 }
 
@@ -196,5 +298,33 @@ mod tests {
         );
         let newer = ring().wrap(PLACE, b"secret");
         assert!(matches!(old.unwrap(PLACE, &newer), Err(UnwrapError::UnknownKek(id)) if id == "b"));
+    }
+
+    /// The check value is of the key alone; another implementation has computed it.
+    #[test]
+    fn a_key_is_known_by_its_check_value() {
+        let value = |byte| Kek::new(key(byte)).check_value();
+        assert_eq!(
+            crate::crypto::hex::encode(&value(1)),
+            "3dd722acc18b01951fb9dcef28ec048f94dac271923dfc34e9d9280f653211f5"
+        );
+        assert_ne!(value(1), value(2));
+    }
+
+    /// S-74.
+    #[test]
+    fn a_key_that_has_sealed_too_often_is_refused_s74() {
+        let ring = ring();
+        let active = &ring.keys()["b"];
+        ring.wrap(PLACE, b"secret");
+        assert_eq!((active.take_fresh(), active.take_fresh()), (1, 0));
+        active.note(SEALS_MAX - SEALS_SPARE - 1);
+        assert!(ring.check_budget().is_ok());
+        ring.wrap(PLACE, b"secret");
+        let used_up = ring.check_budget().unwrap_err();
+        assert_eq!(used_up.0, "b");
+        ring.keys()["a"].note(SEALS_MAX);
+        active.note(0);
+        assert!(ring.check_budget().is_ok(), "only the active key counts");
     }
 }

@@ -95,11 +95,6 @@ pub struct KeyWrap {
 }
 
 impl KeyRing {
-    /// Which key wraps.
-    pub fn active_id(&self) -> &str {
-        self.active().0
-    }
-
     /// Wraps a person's master key under the active key, as their wrap number `version`.
     pub fn wrap_master_key(&self, owner: &str, version: i64, key: &MasterKey) -> KeyWrap {
         let (kek_id, kek) = self.active();

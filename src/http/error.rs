@@ -636,6 +636,10 @@ impl From<StoreError> for Problem {
                 tracing::error!(reason, "the database is not available");
                 P::Unavailable
             }
+            StoreError::KekUsedUp(used_up) => {
+                tracing::error!("{used_up}");
+                P::Unavailable
+            }
             StoreError::Broken(reason) => {
                 tracing::error!(reason, "the store is broken");
                 P::Internal

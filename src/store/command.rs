@@ -181,6 +181,12 @@ impl Context {
         self.with_secret(change)
     }
 
+    /// Whether anything of it was wrapped by a key-encryption key.
+    fn brings_wraps(&self) -> bool {
+        let is_put = |change: &CustodyChange| matches!(change, CustodyChange::Put { .. });
+        self.vault.is_some() || self.custody.iter().any(is_put)
+    }
+
     /// With work to do afterwards.
     pub fn then(mut self, effect: EffectDraft) -> Self {
         self.effects.push(effect);
@@ -388,6 +394,9 @@ impl<'a> CommandStore<'a> {
         A: Aggregate,
         A::Event: StoredEvent + Into<AnyEvent>,
     {
+        if self.context.brings_wraps() {
+            self.store.custody.ring().check_budget()?;
+        }
         let id = folded.id.as_str();
         let payloads: Vec<Value> = events
             .iter()

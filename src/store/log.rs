@@ -254,6 +254,27 @@ pub async fn count_in_stream(
     .await
 }
 
+/// Ids after one of all who have an account or a vault, or had one, in order. A vault has the id of its owner.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn owners_of_vaults_after(
+    db: impl PgExecutor<'_>,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "(select id from streams where type = 'user' and id > $1 order by id limit $2)
+         union
+         (select id from streams where type = 'vault' and id > $1 order by id limit $2)
+         order by id limit $2",
+    )
+    .bind(after)
+    .bind(limit)
+    .fetch_all(db)
+    .await
+}
+
 /// The life that the log is in.
 #[derive(Clone, Debug, PartialEq, sqlx::FromRow)]
 pub struct Epoch {

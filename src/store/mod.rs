@@ -34,6 +34,7 @@ pub use self::command::{Actor, Client, Context, EffectDraft};
 use self::command::{CommandStore, Folded, decide};
 use self::freshness::Freshness;
 use self::turns::Turns;
+use crate::crypto::key_ring::KekUsedUp;
 use crate::custody::Custody;
 
 tokio::task_local! {
@@ -79,6 +80,9 @@ pub enum StoreError {
     /// Too many commands wait.
     #[error("too many commands wait to be written")]
     Busy,
+    /// Nothing more may be wrapped by the active key-encryption key.
+    #[error(transparent)]
+    KekUsedUp(#[from] KekUsedUp),
     /// The database does not answer, or not in time.
     #[error("the database is not available: {0}")]
     Unavailable(String),
@@ -145,6 +149,7 @@ impl From<crate::custody::CustodyError> for StoreError {
     fn from(error: crate::custody::CustodyError) -> Self {
         match error {
             crate::custody::CustodyError::Database(error) => Self::from_database(&error),
+            crate::custody::CustodyError::KekUsedUp(used_up) => used_up.into(),
             crate::custody::CustodyError::Lost(_) | crate::custody::CustodyError::Unwrap { .. } => {
                 Self::Broken(error.to_string())
             }
@@ -226,6 +231,11 @@ impl Store {
     /// Connections to the database of the log.
     pub fn pool(&self) -> &PgPool {
         &self.0.pool
+    }
+
+    /// What this node is called in the log.
+    pub fn node(&self) -> &str {
+        &self.0.node
     }
 
     /// Secrets.

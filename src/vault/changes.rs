@@ -1,13 +1,15 @@
 //! What a call needs to know before anything is decided, and what follows from the decision.
 
+use std::sync::Arc;
+
 use aggregates::vault::{Ask, Vault, VaultEvent};
 use chrono::{DateTime, Utc};
 
 use super::row::{KeptWrap, Stored, VaultRow};
 use super::{Outcome, Wish, kept};
 use crate::app::App;
+use crate::crypto::key_ring::KeyRing;
 use crate::crypto::vault_key::MasterKey;
-use crate::custody::Custody;
 use crate::mail::VaultChange;
 use crate::store::StoreError;
 
@@ -17,6 +19,8 @@ pub struct Prepared {
     pub ask: Ask,
     /// For what follows.
     pub brought: Brought,
+    /// The keys that it was prepared with: what an event says of them is so.
+    pub ring: Arc<KeyRing>,
 }
 
 /// What is at hand.
@@ -52,10 +56,11 @@ pub async fn prepare(
     wish: &Wish,
 ) -> Result<Prepared, StoreError> {
     let custody = app.store.custody();
-    let kek_id = custody.ring().active_id().to_owned();
+    let ring = custody.ring();
+    let kek_id = ring.active_id().to_owned();
     let mut brought = Brought::default();
     let ask = match wish {
-        Wish::Init => match opened(custody, stored, &mut brought) {
+        Wish::Init => match opened(&ring, stored, &mut brought) {
             None if mode == Vault::Absent => {
                 check_absent(app, stored).await?;
                 brought.key = Some(MasterKey::generate());
@@ -67,7 +72,7 @@ pub async fn prepare(
             broken => Ask::Init { kek_id, broken },
         },
         Wish::Fetch => Ask::Fetch {
-            broken: opened(custody, stored, &mut brought),
+            broken: opened(&ring, stored, &mut brought),
         },
         Wish::Rotate => {
             if mode == Vault::Absent {
@@ -98,12 +103,12 @@ pub async fn prepare(
         },
         Wish::TooMuch => Ask::TooMuch,
     };
-    Ok(Prepared { ask, brought })
+    Ok(Prepared { ask, brought, ring })
 }
 
 /// Opens the key if there is one; says why it does not open.
-fn opened(custody: &Custody, stored: &Stored, brought: &mut Brought) -> Option<String> {
-    match stored.row.as_ref()?.open(custody.ring())? {
+fn opened(ring: &KeyRing, stored: &Stored, brought: &mut Brought) -> Option<String> {
+    match stored.row.as_ref()?.open(ring)? {
         Ok(key) => {
             brought.key = Some(key);
             None
@@ -132,14 +137,13 @@ async fn check_absent(app: &App, stored: &Stored) -> Result<(), StoreError> {
 /// # Errors
 /// Never, as long as the aggregate decides from what was prepared.
 pub fn follow(
-    custody: &Custody,
+    ring: &KeyRing,
     stored: &Stored,
     event: &VaultEvent,
     wish: &Wish,
     brought: Brought,
     at: DateTime<Utc>,
 ) -> Result<(Outcome, Change), StoreError> {
-    let ring = custody.ring();
     let lacking = || StoreError::Broken("a vault lacks what was decided upon".to_owned());
     let row = || stored.row.clone().ok_or_else(lacking);
     let nothing = Change::default;

@@ -144,6 +144,18 @@ impl VaultRow {
         serde_json::to_value(self).map_err(|error| StoreError::Broken(error.to_string()))
     }
 
+    /// The wrap of the key, as nobody else's is; none in zero-knowledge mode.
+    pub(super) fn wrap_as_it_is(&self) -> Option<&str> {
+        self.wrapped_mk.as_deref()
+    }
+
+    /// Whether the active key of a ring wraps the key, bound to its place, or there is none to wrap.
+    pub(super) fn is_wrapped_by(&self, ring: &KeyRing) -> bool {
+        let is_bound = self.wrap_format != FORMAT_UNBOUND;
+        self.wrapped_by()
+            .is_none_or(|by| by == ring.active_id() && is_bound)
+    }
+
     /// Which key-encryption key wraps the key; none in zero-knowledge mode.
     pub fn wrapped_by(&self) -> Option<&str> {
         self.wrapped_mk.is_some().then_some(self.kek_id.as_str())
@@ -221,7 +233,7 @@ impl VaultRow {
     ///
     /// # Errors
     /// If the key does not open: then the row stays as it is.
-    fn rewrap(&mut self, ring: &KeyRing) -> Result<(), UnwrapError> {
+    pub(super) fn rewrap(&mut self, ring: &KeyRing) -> Result<(), UnwrapError> {
         let Some(key) = self.open(ring).transpose()? else {
             return Ok(());
         };
@@ -279,63 +291,6 @@ impl VaultRow {
             Kept::AnotherKey
         }
     }
-}
-
-/// Why a key was not wrapped anew.
-#[derive(Debug, thiserror::Error)]
-pub enum RewrapError {
-    /// It does not open.
-    #[error(transparent)]
-    NotOpened(#[from] UnwrapError),
-    /// The database has not answered.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// What became of a key that was to be wrapped by the active key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rewrapped {
-    /// It is, from now on.
-    Done,
-    /// It was already, or there is none.
-    NotNeeded,
-    /// Somebody was faster: read again.
-    Changed,
-}
-
-/// Wraps the key of a vault, as it was read, by the active key of the ring, if it is not so already: compare and set,
-/// and no event of the vault.
-///
-/// # Errors
-/// If the key does not open, or the database does not answer.
-pub async fn rewrap(
-    db: impl PgExecutor<'_>,
-    ring: &KeyRing,
-    stored: &Stored,
-) -> Result<Rewrapped, RewrapError> {
-    let Some(row) = &stored.row else {
-        return Ok(Rewrapped::NotNeeded);
-    };
-    let is_bound = row.wrap_format != FORMAT_UNBOUND;
-    if row
-        .wrapped_by()
-        .is_none_or(|by| by == ring.active_id() && is_bound)
-    {
-        return Ok(Rewrapped::NotNeeded);
-    }
-    let mut new = row.clone();
-    new.rewrap(ring)?;
-    let is_done = sqlx::query_scalar("select rewrap_vault($1, $2)")
-        .bind(new.to_json()?)
-        .bind(&row.wrapped_mk)
-        .fetch_one(db)
-        .await
-        .map_err(StoreError::from)?;
-    Ok(if is_done {
-        Rewrapped::Done
-    } else {
-        Rewrapped::Changed
-    })
 }
 
 fn check_of(key: &MasterKey) -> Bytes {

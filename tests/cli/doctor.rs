@@ -63,6 +63,7 @@ async fn a_healthy_database_is_well_and_stays_as_it_is() {
     assert_eq!(
         lines,
         [
+            "ok      key-encryption keys are the right ones: 1 checked",
             // Pepper, root, key of requests, key of the log, signing key; data key and password of one person.
             "ok      secrets open: 7 checked",
             "ok      log continues where it was: 0 checked",

@@ -4,6 +4,7 @@ use crate::doctor::{Found, examine, only};
 use crate::place::Place;
 
 const SECRETS: &str = "secrets open";
+const KEYS: &str = "key-encryption keys are the right ones";
 const NOT_CHECKED: &str = "events, streams and claims";
 
 #[tokio::test]
@@ -65,7 +66,12 @@ async fn another_key_opens_nothing() {
     );
     let found = examine(&place).await;
     assert_eq!(found[SECRETS].len(), 7);
-    assert_eq!(found.keys().collect::<Vec<_>>(), [NOT_CHECKED, SECRETS]);
+    assert_eq!(
+        found.keys().collect::<Vec<_>>(),
+        [NOT_CHECKED, KEYS, SECRETS]
+    );
+    let other = "key-encryption key \"env-v1\" is another one than this database knows by that id";
+    assert_eq!(found[KEYS], [other]);
     assert!(found[NOT_CHECKED][0].starts_with("not checked: custody row service/service/pepper-1"));
     assert_eq!(place.everything().await, before);
 }

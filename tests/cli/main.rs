@@ -23,6 +23,8 @@ mod events;
     reason = "the tests of the API share it and need other parts"
 )]
 mod harness;
+mod kek;
+mod kek_killed;
 mod keys;
 mod mail;
 mod migrate;

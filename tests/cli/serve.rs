@@ -62,6 +62,16 @@ impl Served {
         self.wait_for(200, &json!({"status": "ready"})).await;
     }
 
+    /// Where it answers.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Ends it without a word.
+    pub async fn kill(mut self) {
+        self.process.kill().await.unwrap();
+    }
+
     /// Asks it to stop; it has to end well.
     pub async fn stop(self) {
         signal(&self.process, "TERM").await;

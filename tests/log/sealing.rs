@@ -16,7 +16,7 @@ use crate::people::person;
 /// Says who tried what from where, for a month; erasure deletes it. In clear like the read models.
 const CLEAR_TABLE: &str = "door_events";
 
-const SEALED_TABLES: [&str; 19] = [
+const SEALED_TABLES: [&str; 22] = [
     "api_key_uses",
     "attempts",
     "claims",
@@ -25,11 +25,14 @@ const SEALED_TABLES: [&str; 19] = [
     "encryption_vaults",
     "events",
     "followers.checkpoints",
+    "followers.kek_seals",
     "followers.leases",
     "followers.models",
+    "followers.nodes",
     "followers.parked",
     "followers.tiles",
     "idempotency_keys",
+    "keks",
     "log_epochs",
     "passkey_uses",
     "rate_limits",

@@ -22,7 +22,7 @@ pub async fn check(store: &Store, db: &mut PgConnection, deep: bool) -> anyhow::
         for stored in vault::read(store.pool(), &owners).await? {
             if let Some(row) = &stored.row {
                 check.checked += 1;
-                if let Some(Err(error)) = row.open(store.custody().ring()) {
+                if let Some(Err(error)) = row.open(&store.custody().ring()) {
                     check.problem(format!("vault {}: {error}", stored.owner));
                 }
             }

@@ -2,7 +2,9 @@
 
 use mana_auth::crypto::aead::Key32;
 use mana_auth::crypto::key_ring::KeyRing;
-use mana_auth::vault::{self, Rewrapped, Stored};
+use mana_auth::custody::Custody;
+use mana_auth::keks::Rewrapped;
+use mana_auth::vault::{self, Stored};
 use serde_json::{Value, json};
 
 use super::Mode::{Absent, Standard, WithRecovery, ZeroKnowledge};
@@ -31,9 +33,19 @@ async fn read(app: &TestApp, who: &Session) -> Stored {
     vault::read(&app.app.pool, &owners).await.unwrap().remove(0)
 }
 
-async fn rewrap(app: &TestApp, stored: &Stored) -> Rewrapped {
-    vault::rewrap(&app.app.pool, &ring(), stored).await.unwrap()
+/// How many were wrapped anew, how many somebody else had changed, and why the others do not open.
+async fn rewrap(app: &TestApp, stored: Stored) -> (i64, i64, Vec<String>) {
+    let rewrapped = vault::rewrap(&app.app.pool, &ring(), &[stored]).await;
+    let Rewrapped { done, busy, failed } = rewrapped.unwrap();
+    let failed = failed
+        .into_iter()
+        .map(|failure| format!("{}: {}", failure.place, failure.why));
+    (done, busy, failed.collect())
 }
+
+const DONE: (i64, i64, Vec<String>) = (1, 0, vec![]);
+const CHANGED: (i64, i64, Vec<String>) = (0, 1, vec![]);
+const NOT_NEEDED: (i64, i64, Vec<String>) = (0, 0, vec![]);
 
 /// Which key opens it now.
 async fn wrapped_by(app: &TestApp, who: &Session) -> Option<String> {
@@ -51,19 +63,19 @@ async fn a_key_is_wrapped_anew_and_stays_the_same_s72() {
         let key = bring_to(&app, &who, mode).await;
         let lines = app.vault_lines(&who.user_id).await;
         let wanted = match mode {
-            Absent | ZeroKnowledge => Rewrapped::NotNeeded,
-            Standard | WithRecovery => Rewrapped::Done,
+            Absent | ZeroKnowledge => NOT_NEEDED,
+            Standard | WithRecovery => DONE,
         };
         assert_eq!(
-            rewrap(&app, &read(&app, &who).await).await,
+            rewrap(&app, read(&app, &who).await).await,
             wanted,
             "{mode:?}"
         );
-        let again = rewrap(&app, &read(&app, &who).await).await;
-        assert_eq!(again, Rewrapped::NotNeeded, "{mode:?}");
+        let again = rewrap(&app, read(&app, &who).await).await;
+        assert_eq!(again, NOT_NEEDED, "{mode:?}");
         assert_eq!(app.vault_lines(&who.user_id).await, lines);
         assert_eq!(mode_of(&app, &who).await, mode);
-        if wanted == Rewrapped::Done {
+        if wanted == DONE {
             let given = node.vault_does(&who, "GET", "/key", &Value::Null).await;
             let same = json!({"masterKey": key, "formatVersion": 1, "kekId": "k2"});
             assert_eq!(given, same, "{mode:?}");
@@ -79,7 +91,7 @@ async fn wraps_of_the_original_are_bound_by_a_rewrap() {
     let ada = app.signed_in("ada").await;
     bring_to(&app, &ada, WithRecovery).await;
     as_of_the_original(&app, &ada, &[5; 32]).await;
-    assert_eq!(rewrap(&app, &read(&app, &ada).await).await, Rewrapped::Done);
+    assert_eq!(rewrap(&app, read(&app, &ada).await).await, DONE);
     assert_eq!(column::<i16>(&app, &ada, "wrap_format").await, 1);
     app.vault_does(&ada, "POST", "/zero-knowledge", &on()).await;
     let refused = app
@@ -95,12 +107,10 @@ async fn a_wrap_that_does_not_open_is_not_wrapped_anew() {
     let ada = app.signed_in("ada").await;
     let key = bring_to(&app, &ada, Standard).await;
     set(&app, &ada, "wrap_version = 7").await;
-    let failed = vault::rewrap(&app.app.pool, &ring(), &read(&app, &ada).await).await;
-    let why = failed.unwrap_err().to_string();
-    assert_eq!(
-        why,
-        "the wrapped secret does not belong here or was altered"
-    );
+    let (done, busy, failed) = rewrap(&app, read(&app, &ada).await).await;
+    let why = "the wrapped secret does not belong here or was altered";
+    let failure = format!("vault {}: {why}", ada.user_id);
+    assert_eq!((done, busy, failed), (0, 0, vec![failure]));
     set(&app, &ada, "wrap_version = 1").await;
     assert_eq!(app.vault_key(&ada).await, key);
 }
@@ -134,7 +144,7 @@ async fn a_rewrap_and_a_call_at_once_both_take_effect_s72() {
     {
         let who = app.signed_in(&format!("p{number}")).await;
         let key = bring_to(&app, &who, WithRecovery).await;
-        let before = read(&app, &who).await;
+        let (before, again) = (read(&app, &who).await, read(&app, &who).await);
         // The call has read the row and waits for its turn to append.
         let mut turn = app.admin.begin().await.unwrap();
         let lock = "select pg_advisory_xact_lock(7165746300)";
@@ -144,8 +154,8 @@ async fn a_rewrap_and_a_call_at_once_both_take_effect_s72() {
         let call = app.vault_does(&who, method, path, &body);
         let meanwhile = async {
             wait_until("the call to wait", async || app.count(waits).await > 0).await;
-            assert_eq!(rewrap(&app, &before).await, Rewrapped::Done, "{path}");
-            assert_eq!(rewrap(&app, &before).await, Rewrapped::Changed, "{path}");
+            assert_eq!(rewrap(&app, before).await, DONE, "{path}");
+            assert_eq!(rewrap(&app, again).await, CHANGED, "{path}");
             turn.commit().await.unwrap();
         };
         let (answered, ()) = tokio::join!(call, meanwhile);
@@ -156,4 +166,37 @@ async fn a_rewrap_and_a_call_at_once_both_take_effect_s72() {
             assert_eq!(new.vault_key(&who).await, wanted, "{path}");
         }
     }
+}
+
+/// S-72: a rewrap waits for nobody, or it and an append could wait for each other.
+#[tokio::test]
+async fn what_somebody_is_just_writing_is_left_for_later_s72() {
+    let app = TestApp::start(&[UNVERIFIED]).await;
+    let ada = app.signed_in("ada").await;
+    bring_to(&app, &ada, Standard).await;
+    let custody = Custody::new(app.app.pool.clone(), ring());
+    let mut writes = app.admin.begin().await.unwrap();
+    for lock in [
+        "select from encryption_vaults for update",
+        "select from custody where kind = 'password' for update",
+        // What leans on a row does not hinder it.
+        "select from custody where kind = 'data_key' for key share",
+    ] {
+        sqlx::query(lock).execute(&mut *writes).await.unwrap();
+    }
+    assert_eq!(rewrap(&app, read(&app, &ada).await).await, CHANGED);
+    let all = custody.count().await.unwrap();
+    let (first, _) = custody
+        .rewrap_after(&Default::default(), 1_000)
+        .await
+        .unwrap();
+    assert_eq!((first.done, first.busy), (all - 1, 1));
+    writes.rollback().await.unwrap();
+    assert_eq!(rewrap(&app, read(&app, &ada).await).await, DONE);
+    let (second, _) = custody
+        .rewrap_after(&Default::default(), 1_000)
+        .await
+        .unwrap();
+    assert_eq!((second.done, second.busy), (1, 0));
+    assert_eq!(custody.wraps().await.unwrap(), [("k2".to_owned(), all)]);
 }
