@@ -249,6 +249,8 @@ pub struct World {
     pub ours: String,
     /// The service.
     pub app: Arc<App>,
+    /// Keeps connections.
+    pub client: reqwest::Client,
     /// Its database.
     pub server: Server,
 }
@@ -262,6 +264,17 @@ impl World {
         let server = Server::start(false)?;
         let runtime = Runtime::new()?;
         let started = runtime.block_on(server.app())?;
+        Self::of(server, runtime, started)
+    }
+
+    /// The same with these settings.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start_with(settings: &[(&str, &str)]) -> anyhow::Result<World> {
+        let server = Server::start(false)?;
+        let runtime = Runtime::new()?;
+        let started = runtime.block_on(server.app_with(settings))?;
         Self::of(server, runtime, started)
     }
 
@@ -289,6 +302,7 @@ impl World {
             runtime,
             ours,
             app,
+            client: reqwest::Client::new(),
             server,
         })
     }

@@ -6,6 +6,7 @@
 mod append;
 mod database;
 mod http;
+mod kek;
 mod measure;
 mod process;
 mod rebuild;
@@ -31,6 +32,7 @@ const ALL: &[(&str, Benchmark)] = &[
     ("rebuild", rebuild::sessions),
     ("transparency", transparency::all),
     ("vault", vault::keys),
+    ("kek", kek::rewraps),
     ("timing", timing::known_and_unknown),
 ];
 
