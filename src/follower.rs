@@ -4,7 +4,9 @@
 //! An event that does not open, or that this version does not know, parks its stream for the model: the others go on, and
 //! the parked one is tried again every minute. Until then it is shown by `doctor`, in the metrics and in the log.
 
-use std::collections::HashSet;
+mod lag;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +18,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{FromRow as _, PgExecutor, PgPool};
 use tokio::sync::watch;
 
+use self::lag::Lag;
 use crate::app::App;
 use crate::custody::kind;
 use crate::lease::{Held, Lease, RENEWED_EVERY};
@@ -51,6 +54,7 @@ pub async fn work(app: Arc<App>, mut stop: watch::Receiver<bool>) {
     let follower = Follower::new(&app);
     let mut written = app.store.freshness().written();
     let mut retried: Option<Instant> = None;
+    let mut lags: HashMap<&str, Lag> = HashMap::new();
     while !*stop.borrow() {
         let mut pause = RENEWED_EVERY;
         let mut woken = true;
@@ -62,7 +66,9 @@ pub async fn work(app: Arc<App>, mut stop: watch::Receiver<bool>) {
             if is_due && let Err(error) = follower.retry(model).await {
                 tracing::debug!(model = model.name, error = %format!("{error:#}"), "parked streams wait");
             }
-            match follower.step(model).await {
+            let step = follower.step(model).await;
+            lags.entry(model.name).or_default().show(model.name, &step);
+            match step {
                 Ok(Step::Behind(_)) => pause = Duration::ZERO,
                 Ok(Step::UpToDate(_)) => {}
                 Ok(Step::Standby) => woken = false,

@@ -102,6 +102,20 @@ async fn a_row_says_who_asked_from_where_and_in_which_session_and_request() {
         of_log.2["correlation_id"].as_str()
     );
     assert!(fetched.session_id.is_some() && fetched.request_id.is_some());
+    // They are shown after the rows are there.
+    for gauge in [
+        format!("position{{model=\"vault_audit\"}} {}", of_log.0),
+        "lag_events{model=\"vault_audit\"} 0".to_owned(),
+        "lag_seconds{model=\"vault_audit\"} 0".to_owned(),
+        "parked_streams{model=\"vault_audit\"} 0".to_owned(),
+        "leader 1".to_owned(),
+    ] {
+        wait_until(&gauge, async || {
+            let metrics = app.app.metrics.render();
+            metrics.contains(&format!("\nfollower_{gauge}\n"))
+        })
+        .await;
+    }
 }
 
 /// Each call once, whoever follows; who has lost the lease writes nothing.
