@@ -46,7 +46,9 @@ pub async fn page(
         .fetch_one(&mut *tx)
         .await?;
     let mut query = query(asked, until);
-    let rows = query.build_query_as().fetch_all(&mut *tx).await?;
+    // A statement that is kept may get one plan for all values.
+    let query = query.build_query_as().persistent(false);
+    let rows = query.fetch_all(&mut *tx).await?;
     tx.commit().await?;
     Ok(rows)
 }
@@ -67,13 +69,26 @@ fn query(asked: &Asked, until: i64) -> QueryBuilder<'_, Postgres> {
     if let Some(user_id) = &asked.user_id {
         query.push(" and user_id = ").push_bind(user_id);
     }
-    if !asked.actions.is_empty() {
-        query.push(" and action = any(");
-        query.push_bind(&asked.actions).push(")");
+    // An index gives the rows of one value in the order of positions, those of a list it does not.
+    match asked.actions.as_slice() {
+        [] => {}
+        [action] => {
+            query.push(" and action = ").push_bind(action);
+        }
+        actions => {
+            query.push(" and action = any(");
+            query.push_bind(actions).push(")");
+        }
     }
-    if !asked.statuses.is_empty() {
-        query.push(" and status = any(");
-        query.push_bind(&asked.statuses).push(")");
+    match asked.statuses.as_slice() {
+        [] => {}
+        [status] => {
+            query.push(" and status = ").push_bind(status);
+        }
+        statuses => {
+            query.push(" and status = any(");
+            query.push_bind(statuses).push(")");
+        }
     }
     if let Some(address) = &asked.ip_address {
         query.push(" and ip_address = ").push_bind(address);
