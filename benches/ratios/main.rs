@@ -4,6 +4,7 @@
 //! machine is not equally fast all the time. Nothing here passes or fails: the table says what was reached.
 
 mod append;
+mod audit;
 mod database;
 mod http;
 mod kek;
@@ -31,6 +32,7 @@ const ALL: &[(&str, Benchmark)] = &[
     ("process", process::start_and_memory),
     ("rebuild", rebuild::sessions),
     ("transparency", transparency::all),
+    ("audit", audit::all),
     ("vault", vault::keys),
     ("kek", kek::rewraps),
     ("timing", timing::known_and_unknown),
@@ -55,6 +57,9 @@ struct Options {
     /// Events in the log that is rebuilt.
     #[arg(long, default_value_t = 1_000_000)]
     events: i64,
+    /// Rows of the audit log of the vaults that pages are read from.
+    #[arg(long, default_value_t = 10_000_000)]
+    rows: i64,
     /// Answers of each kind that are timed for an address with an account, and as many for one without.
     #[arg(long, default_value_t = 10_000)]
     samples: usize,

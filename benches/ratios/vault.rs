@@ -98,7 +98,10 @@ pub fn keys(options: &Options) -> anyhow::Result<Vec<Finding>> {
 }
 
 /// Makes a vault; gives the id of its owner.
-async fn init(ours: &str, token: &str) -> anyhow::Result<String> {
+///
+/// # Errors
+/// When the service refuses.
+pub async fn init(ours: &str, token: &str) -> anyhow::Result<String> {
     let client = reqwest::Client::new();
     let made = client
         .post(format!("{ours}/api/v1/me/encryption-vault/init"))
@@ -112,8 +115,11 @@ async fn init(ours: &str, token: &str) -> anyhow::Result<String> {
     Ok(id.context("get-session knows nobody")?.to_owned())
 }
 
-/// One request of each in turn.
-fn in_turn(tokens: &[String]) -> anyhow::Result<String> {
+/// One request of each in turn, as a script of `wrk`.
+///
+/// # Errors
+/// Those of writing to a text.
+pub fn in_turn(tokens: &[String]) -> anyhow::Result<String> {
     let mut lua = "local tokens = {".to_owned();
     for token in tokens {
         write!(lua, "'Bearer {token}',")?;
