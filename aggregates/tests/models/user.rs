@@ -42,9 +42,11 @@ enum Request {
     },
     Role(Roles),
     Tier(Tier),
+    /// All of them, or none.
+    Together(Vec<Request>),
 }
 
-#[derive(Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 enum Model {
     #[default]
     Nobody,
@@ -52,7 +54,7 @@ enum Model {
     Closed,
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 struct Open {
     email: Email,
     verified: bool,
@@ -70,6 +72,13 @@ struct Open {
 impl Model {
     fn expect(&mut self, request: &Request, now: i64) -> Outcome<UserError> {
         match (&mut *self, request) {
+            (_, Request::Together(requests)) => {
+                let mut after = self.clone();
+                let events = requests.iter().map(|request| after.expect(request, now));
+                let events = events.collect::<Result<Vec<_>, _>>()?;
+                *self = after;
+                Ok(events.concat())
+            }
             (Self::Nobody, Request::Register(email)) => {
                 *self = Self::Open(Open {
                     email,
@@ -189,7 +198,9 @@ impl Open {
                 let was = std::mem::replace(&mut self.tier, *tier);
                 once(was != *tier, "user.tier_changed")
             }
-            Request::Register(_) | Request::Close => unreachable!("these are for the model"),
+            Request::Register(_) | Request::Close | Request::Together(_) => {
+                unreachable!("these are for the model")
+            }
         }
     }
 
@@ -222,7 +233,8 @@ fn requests() -> impl Strategy<Value = Vec<Request>> {
     })
 }
 
-/// One request; or two that belong together, for random ones seldom meet.
+/// One request; several that are granted or refused as one; or some that belong to each other, for random ones seldom
+/// meet.
 fn step() -> impl Strategy<Value = Vec<Request>> {
     let changes = email().prop_map(|to| {
         vec![
@@ -231,7 +243,9 @@ fn step() -> impl Strategy<Value = Vec<Request>> {
             Request::ChangeEmail(to),
         ]
     });
-    prop_oneof![1 => changes, 4 => request().prop_map(|request| vec![request])]
+    let together = vec(request(), 0..4).prop_map(|requests| vec![Request::Together(requests)]);
+    let alone = request().prop_map(|request| vec![request]);
+    prop_oneof![1 => changes, 1 => together, 4 => alone]
 }
 
 fn request() -> impl Strategy<Value = Request> {
@@ -323,6 +337,9 @@ fn command(request: &Request, now: i64) -> UserCommand {
         },
         Request::Role(role) => UserCommand::ChangeRole { role, at },
         Request::Tier(tier) => UserCommand::ChangeTier { tier, at },
+        Request::Together(requests) => {
+            UserCommand::All(requests.iter().map(|one| command(one, now)).collect())
+        }
     }
 }
 
@@ -342,7 +359,8 @@ fn is_idempotent(request: &Request) -> bool {
         | Request::ChangeEmail(_)
         | Request::GoBack(_)
         | Request::EndSessions
-        | Request::LockOut => false,
+        | Request::LockOut
+        | Request::Together(_) => false,
     }
 }
 
