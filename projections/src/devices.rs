@@ -108,6 +108,20 @@ pub async fn of_user(pool: &PgPool, user_id: &str) -> Result<Vec<String>, sqlx::
         .await
 }
 
+/// Whether its person has signed in from a device since then.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn is_known(pool: &PgPool, id: &str, since: DateTime<Utc>) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "select exists (select from read.devices where id = $1 and last_sign_in_at >= $2)",
+    )
+    .bind(id)
+    .bind(since)
+    .fetch_one(pool)
+    .await
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,6 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use chrono::TimeDelta;
 use percent_encoding::percent_decode_str;
+use projections::devices;
 use projections::sessions::SessionRow;
 use serde_json::Value;
 
@@ -18,7 +19,7 @@ use super::web::Call;
 use crate::accounts;
 use crate::crypto::jwt::JwtError;
 use crate::sessions::Live;
-use crate::step_up;
+use crate::{guard, step_up};
 
 static NOT_WHILE_IMPERSONATING: Stated = Stated {
     status: StatusCode::FORBIDDEN,
@@ -136,6 +137,25 @@ impl Call {
                 methods: step_up::methods(app, &live, factor).await?,
             }),
         }
+    }
+
+    /// Asks for such a proof where the person has not signed in lately from where the request comes: their session may
+    /// have been taken along (S-60).
+    ///
+    /// # Errors
+    /// If there is none.
+    pub async fn step_up_on_unknown_device(&self, live: &Live) -> Result<(), Problem> {
+        let app = self.app();
+        if !app.config.step_up {
+            return Ok(());
+        }
+        let since = app.clock.now() - guard::KNOWN_FOR;
+        if let Some(device) = devices::id(&live.user.id, &self.caller.client)
+            && devices::is_known(&app.pool, &device, since).await?
+        {
+            return Ok(());
+        }
+        self.step_up(live).await
     }
 
     /// The live session behind the request, or whatever clients know when there is none.

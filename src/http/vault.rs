@@ -149,7 +149,11 @@ async fn enter(call: &Call, action: Action, limit: &Limit) -> Result<Arc<Live>, 
         }
         return Err(problem);
     }
-    if let Err(problem) = call.admit(&live).await {
+    let mut admitted = call.admit(&live).await;
+    if admitted.is_ok() && matches!(action, Action::Init | Action::Fetch) {
+        admitted = call.step_up_on_unknown_device(&live).await;
+    }
+    if let Err(problem) = admitted {
         let reason = match problem {
             Problem::StepUpRequired { .. } => Refusal::NotProven,
             _ if live.session.impersonated_by.is_some() => Refusal::Impersonated,

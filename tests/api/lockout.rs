@@ -14,7 +14,7 @@ use crate::harness::TestApp;
 use crate::limits::LIMITED;
 
 /// The owner's address and browser.
-const HOME: (&str, &str) = ("203.0.113.7", "Home browser");
+pub const HOME: (&str, &str) = ("203.0.113.7", "Home browser");
 /// The first lock, in seconds (contract section 14.2).
 pub const FIRST_LOCK_SECS: i64 = 30 * 60;
 /// The longest, in seconds.

@@ -15,8 +15,10 @@ use crate::client::{
     Answer, ORIGIN, PASSWORD, Session, UNVERIFIED, answer, link_token, session_of,
 };
 use crate::harness::TestApp;
+use crate::lockout::{HOME, ada_at_home, sign_in_with};
 use crate::passkeys::{self, begin};
 use crate::two_factor::Careful;
+use crate::vault::VAULT;
 
 const ON: (&str, &str) = ("MANA_AUTH_STEP_UP", "on");
 /// A proof counts for so long.
@@ -272,8 +274,67 @@ async fn vaults_change_after_a_proof_only_and_refusals_are_written_down_s60() {
     assert_eq!(app.count(refused).await, 4);
 }
 
-/// Doors that ask by themselves: for whoever has no second factor yet, a code switches it on.
-const SWITCH_ON: [&str; 4] = [
+/// S-60, I-4: on a device that their person has not signed in from, a session gets the key after a proof only.
+#[tokio::test]
+async fn an_unknown_device_gets_the_key_after_a_proof_only_s60() {
+    const AWAY: (&str, &str) = ("198.51.100.7", "Another browser");
+    let settings = [ON, UNVERIFIED, ("MANA_AUTH_TRUSTED_PROXIES", "127.0.0.0/8")];
+    let app = TestApp::start(&settings).await;
+    let node = app.node(&settings).await;
+    ada_at_home(&app).await;
+    let session = async |from| {
+        let entered = sign_in_with(&app, "ada@example.com", PASSWORD, from).await;
+        session_of(&entered)
+    };
+    let at_home = session(HOME).await;
+    let give = async |app: &TestApp, session: &Session, what: &str, from: (&str, &str)| {
+        let method = if what == "/key" { "GET" } else { "POST" };
+        let request = app.request(method, &format!("{VAULT}{what}"));
+        let request = request.header("cookie", &session.cookie);
+        let request = request.header("origin", ORIGIN);
+        let request = request.header("x-forwarded-for", from.0);
+        let given = answer(request.header("user-agent", from.1)).await;
+        match given.status {
+            200 => "given",
+            403 if given.refusal().1 == "STEP_UP_REQUIRED" => "asked",
+            _ => panic!("{what}: {}", given.text),
+        }
+    };
+    assert_eq!(give(&app, &at_home, "/init", HOME).await, "given");
+    app.clock.advance(COUNTS_FOR + A_MOMENT);
+    for app in [&app, &node] {
+        for what in ["/key", "/init"] {
+            assert_eq!(give(app, &at_home, what, HOME).await, "given");
+            assert_eq!(give(app, &at_home, what, AWAY).await, "asked");
+            assert_eq!(give(app, &at_home, what, (AWAY.0, HOME.1)).await, "asked");
+            assert_eq!(give(app, &at_home, what, (HOME.0, AWAY.1)).await, "asked");
+        }
+    }
+    let refused = "events where event_type = 'vault.refused' and payload::text like '%not_proven%'";
+    assert_eq!(app.count(refused).await, 12);
+    show_password(&app, &at_home).await;
+    assert_eq!(give(&node, &at_home, "/key", AWAY).await, "given");
+    app.clock.advance(COUNTS_FOR + A_MOMENT);
+    assert_eq!(give(&node, &at_home, "/key", AWAY).await, "asked");
+    // From then on it is one that they use.
+    let away = session(AWAY).await;
+    app.clock.advance(COUNTS_FOR + A_MOMENT);
+    assert_eq!(give(&node, &away, "/key", AWAY).await, "given");
+    app.clock.advance(TimeDelta::days(31));
+    let elsewhere = session(("203.0.113.200", "A third browser")).await;
+    app.clock.advance(COUNTS_FOR + A_MOMENT);
+    assert_eq!(
+        give(&app, &elsewhere, "/key", AWAY).await,
+        "asked",
+        "forgotten"
+    );
+}
+
+/// Doors that ask by themselves: for whoever has no second factor yet, a code switches it on; and on an unknown device
+/// those that give a key.
+const AT_TIMES: [&str; 6] = [
+    "/init",
+    "/key",
     "/two-factor/send-otp",
     "/two-factor/verify-totp",
     "/two-factor/verify-otp",
@@ -286,7 +347,7 @@ async fn no_other_door_asks_s60() {
     let app = TestApp::start(&[ON, ADMINS[0], ADMINS[1]]).await;
     let mut number = 0;
     for (prefix, doors) in areas() {
-        let asks = |door: &&Door| door.step_up || SWITCH_ON.contains(&door.path);
+        let asks = |door: &&Door| door.step_up || AT_TIMES.contains(&door.path);
         for door in doors.iter().filter(|door| !asks(door)) {
             number += 1;
             let session = app.signed_in(&format!("p{number}")).await;
