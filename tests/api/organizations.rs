@@ -5,6 +5,7 @@
 mod bad_input;
 mod endings;
 mod invitations;
+mod limits;
 mod outage;
 mod races;
 pub mod tenants;
