@@ -228,12 +228,12 @@ pub async fn tell_of_breached_password(app: &App, user: &UserRow) -> Result<(), 
     effects::enqueue(app, &effects::mail(&user.id, &mail)).await
 }
 
-/// Adds the mail about a changed password to the command that sets it.
-pub fn tell_of_new_password(app: &App, user: &UserRow, context: Context) -> Context {
+/// Adds a mail that says what happened, and how to end all sessions, to the command that makes it happen.
+pub fn tell(app: &App, kind: MailKind, user: &UserRow, context: Context) -> Context {
     let (url, token) = end_sessions(app, user);
     let mail = Mail {
         url: Some(url),
-        ..mail_to(MailKind::PasswordChanged, user)
+        ..mail_to(kind, user)
     };
     context
         .with_token(TokenChange::Put(token))

@@ -143,6 +143,10 @@ pub enum MailKind {
     AccountDeleted,
     /// Tells after a sign-in that the password is on lists of breached ones (S-06). Carries no link.
     BreachedPassword,
+    /// Tells that no second factor is asked for any more (S-53). Its link ends all sessions.
+    TwoFactorDisabled,
+    /// Tells that a passkey opens the account no more (S-53). Its link ends all sessions.
+    PasskeyRemoved,
     /// Tells that something about the key that encrypts their data was changed: `vault` says what (S-76). Its link ends
     /// all sessions.
     VaultChanged,
@@ -150,7 +154,7 @@ pub enum MailKind {
 
 impl MailKind {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::VerifyEmail,
         Self::AccountExists,
         Self::ResetPassword,
@@ -164,6 +168,8 @@ impl MailKind {
         Self::Invitation,
         Self::AccountDeleted,
         Self::BreachedPassword,
+        Self::TwoFactorDisabled,
+        Self::PasskeyRemoved,
         Self::VaultChanged,
     ];
 
@@ -183,6 +189,8 @@ impl MailKind {
             Self::Invitation => "invitation",
             Self::AccountDeleted => "account_deleted",
             Self::BreachedPassword => "breached_password",
+            Self::TwoFactorDisabled => "two_factor_disabled",
+            Self::PasskeyRemoved => "passkey_removed",
             Self::VaultChanged => "vault_changed",
         }
     }

@@ -26,7 +26,9 @@ use crate::custody::still_there;
 use crate::door_log::{self, Tried};
 use crate::guard;
 use crate::ids;
-use crate::store::{Actor, RunError, StoreError};
+use crate::links;
+use crate::mail::MailKind;
+use crate::store::{Actor, Context, RunError, StoreError};
 
 /// Longest id of a passkey, in characters: 1,023 bytes in base64url (WebAuthn section 5.8.5).
 const ID_MAX: usize = 1364;
@@ -142,7 +144,7 @@ pub async fn register(
         name,
         at: row.created_at,
     };
-    run(app, &user.id, command, caller).await?;
+    run(app, &user.id, command, by_owner(&user.id, caller)).await?;
     Ok(Passkey {
         counter: i64::from(credential.counter),
         row,
@@ -151,13 +153,16 @@ pub async fn register(
     })
 }
 
+fn by_owner(user_id: &str, caller: &Caller) -> Context {
+    caller.context_about(Actor::User(user_id.to_owned()), user_id)
+}
+
 async fn run(
     app: &App,
     user_id: &str,
     command: UserCommand,
-    caller: &Caller,
+    context: Context,
 ) -> Result<(), PasskeyError> {
-    let context = caller.context_about(Actor::User(user_id.to_owned()), user_id);
     match app.store.run::<User>(user_id, command, context).await {
         Ok(_) => Ok(()),
         Err(RunError::Refused(UserError::NoSuchPasskey)) => Err(PasskeyError::NotFound),
@@ -244,7 +249,8 @@ async fn check(
             shown: counter,
             at: app.clock.now(),
         };
-        run(app, &passkey.user_id, command, caller).await?;
+        let context = by_owner(&passkey.user_id, caller);
+        run(app, &passkey.user_id, command, context).await?;
         return Err(PasskeyError::NotVerified);
     }
     let user = projections::users::find(&app.pool, &passkey.user_id).await?;
@@ -336,29 +342,35 @@ pub async fn rename(
         name,
         at: app.clock.now(),
     };
-    run(app, user_id, command, caller).await?;
+    run(app, user_id, command, by_owner(user_id, caller)).await?;
     let mut passkeys = list(app, user_id).await?.into_iter();
     passkeys
         .find(|passkey| passkey.row.id == id)
         .ok_or(PasskeyError::NotFound)
 }
 
-/// Takes a passkey away.
+/// Takes a passkey away, and mails that to its owner (S-53).
 ///
 /// # Errors
 /// `NotFound`, `NotYours`, or it cannot be written.
 pub async fn remove(
     app: &App,
-    user_id: &str,
+    user: &UserRow,
     id: &str,
     caller: &Caller,
 ) -> Result<(), PasskeyError> {
-    own(app, user_id, id).await?;
+    own(app, &user.id, id).await?;
     let command = UserCommand::RemovePasskey {
         passkey_id: id.to_owned(),
         at: app.clock.now(),
     };
-    run(app, user_id, command, caller).await?;
+    let context = links::tell(
+        app,
+        MailKind::PasskeyRemoved,
+        user,
+        by_owner(&user.id, caller),
+    );
+    run(app, &user.id, command, context).await?;
     sqlx::query("delete from passkey_uses where passkey_id = $1")
         .bind(id)
         .execute(&app.pool)

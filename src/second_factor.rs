@@ -9,6 +9,7 @@ use aggregates::user::{SecondFactorMethod, User, UserCommand, UserError};
 use chrono::{DateTime, TimeDelta, Utc};
 use projections::users::UserRow;
 use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq as _;
 
 use crate::accounts::{AccountError, Caller, Proof, mail_to};
 use crate::app::App;
@@ -17,6 +18,7 @@ use crate::crypto::totp::TotpSecret;
 use crate::custody::{ONLY, Secret, Seen, kind};
 use crate::guard::{self, Attempt, Code, Refused};
 use crate::http::limits;
+use crate::links;
 use crate::mail::{Mail, MailKind};
 use crate::store::{Actor, Context, RunError, StoreError};
 use crate::tokens::{self, Found, NewToken, TokenChange};
@@ -198,7 +200,7 @@ pub async fn enable(
     who.run(app, command, who.context()).await
 }
 
-/// Asks for no second factor any more; secret, codes and trusted devices are gone.
+/// Asks for no second factor any more, and mails that to the person (S-53); secret, codes and trusted devices are gone.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -219,6 +221,7 @@ pub async fn disable(app: &App, who: &Claimant<'_>) -> Result<(), SecondFactorEr
     let command = UserCommand::DisableSecondFactor {
         at: app.clock.now(),
     };
+    let context = links::tell(app, MailKind::TwoFactorDisabled, who.user, context);
     who.run(app, command, context).await
 }
 
@@ -319,7 +322,8 @@ async fn take_backup_code(
         let mut hashes: Vec<String> = serde_json::from_slice(&bytes)
             .map_err(|_| StoreError::Broken("backup codes are no list".to_owned()))?;
         let before = hashes.len();
-        hashes.retain(|hash| *hash != wanted);
+        // In constant time (S-52).
+        hashes.retain(|hash| !bool::from(hash.as_bytes().ct_eq(wanted.as_bytes())));
         if hashes.len() == before {
             return Err(SecondFactorError::WrongCode);
         }

@@ -13,6 +13,7 @@ use crate::custody::{ONLY, Seen, kind};
 use crate::effects;
 use crate::guard::{self, Attempt, Target};
 use crate::links::{self, FormerEmail};
+use crate::mail::MailKind;
 use crate::sessions::Live;
 use crate::store::{Actor, Context};
 use crate::tokens::{self, Found, TokenChange};
@@ -141,7 +142,7 @@ async fn set_password(
     context =
         context.with_secret(custody.put(kind::PASSWORD, &user.id, ONLY, hash.expose().as_bytes()));
     let context = without_tokens(&user.id, None, context);
-    let context = links::tell_of_new_password(app, user, context);
+    let context = links::tell(app, MailKind::PasswordChanged, user, context);
     let at = app.clock.now();
     let command = UserCommand::SetPassword { cause, keep, at };
     app.store.run::<User>(&user.id, command, context).await?;

@@ -359,7 +359,7 @@ async fn delete(call: Call) -> Result<Response, Refusal> {
     let id = fields.text("id");
     fields.done()?;
     let session = call.required_session().await?;
-    match passkeys::remove(call.app(), &session.live.user.id, &id, &call.caller).await {
+    match passkeys::remove(call.app(), &session.live.user, &id, &call.caller).await {
         // Without a body, as clients know it.
         Err(PasskeyError::NotYours) => {
             let nothing = as_json(StatusCode::UNAUTHORIZED.into_response());

@@ -185,8 +185,7 @@ async fn rename(Path(id): Path<String>, call: Call) -> Result<Response, Problem>
 async fn remove(Path(id): Path<String>, call: Call) -> Result<Response, Problem> {
     call.check_page()?;
     let person = call.required_person().await?;
-    let user_id = &person.live.user.id;
-    let removed = passkeys::remove(call.app(), user_id, &id, &call.caller).await;
+    let removed = passkeys::remove(call.app(), &person.live.user, &id, &call.caller).await;
     removed.map_err(refused_own_or_foreign)?;
     Ok(Json(json!({"success": true})).into_response())
 }

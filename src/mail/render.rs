@@ -125,9 +125,11 @@ fn links(mail: &Mail) -> Result<(&str, &str), MailError> {
         | MailKind::ResetPassword
         | MailKind::MagicLink
         | MailKind::Invitation => (url()?, ""),
-        MailKind::PasswordChanged | MailKind::NewDevice | MailKind::VaultChanged => {
-            (url()?, url()?)
-        }
+        MailKind::PasswordChanged
+        | MailKind::NewDevice
+        | MailKind::TwoFactorDisabled
+        | MailKind::PasskeyRemoved
+        | MailKind::VaultChanged => (url()?, url()?),
         MailKind::ChangeEmailConfirmation | MailKind::EmailChanged | MailKind::DeleteAccount => {
             (url()?, end_sessions_url()?)
         }
@@ -190,6 +192,20 @@ fn subject_and_button(kind: MailKind, locale: Locale) -> (&'static str, &'static
         MailKind::BreachedPassword => (
             ("Dein Passwort ist nicht mehr sicher — Mana", ""),
             ("Your password is no longer safe — Mana", ""),
+        ),
+        MailKind::TwoFactorDisabled => (
+            (
+                "Die Zwei-Faktor-Anmeldung wurde ausgeschaltet — Mana",
+                "Überall abmelden",
+            ),
+            (
+                "Two-factor sign-in was turned off — Mana",
+                "Sign out everywhere",
+            ),
+        ),
+        MailKind::PasskeyRemoved => (
+            ("Ein Passkey wurde entfernt — Mana", "Überall abmelden"),
+            ("A passkey was removed — Mana", "Sign out everywhere"),
         ),
         MailKind::VaultChanged => (
             (

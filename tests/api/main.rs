@@ -23,6 +23,7 @@ mod enumeration_doors;
 mod erasure;
 mod erasure_ledger;
 mod erasure_races;
+mod factor_changes;
 mod gilden;
 mod guard;
 #[expect(

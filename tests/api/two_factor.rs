@@ -81,6 +81,11 @@ impl Careful {
         self.app.generate(now).to_string()
     }
 
+    /// What the app was set up with, in base32.
+    pub fn secret(&self) -> String {
+        self.app.secret().to_base32()
+    }
+
     /// A code that the app shows at none of the times near now.
     fn wrong_code(&self, app: &TestApp) -> String {
         let now = u64::try_from(app.clock.now().timestamp()).unwrap();
