@@ -34,6 +34,7 @@ const ALL: &[(&str, Benchmark)] = &[
     ("transparency", transparency::all),
     ("audit", audit::all),
     ("vault", vault::keys),
+    ("used-vault", vault::used),
     ("kek", kek::rewraps),
     ("timing", timing::known_and_unknown),
 ];

@@ -22,6 +22,10 @@ use super::table::{Finding, Target};
 /// People with a vault, and connections of both sides.
 const PEOPLE: usize = 64;
 
+/// Fetches of one vault before it counts as used, and connections that fetch from it.
+const MANY: i64 = 100_000;
+const CALLERS: usize = 8;
+
 /// The original's table of calls, with its one index.
 const AUDIT: &str = "
     create table reference_audit (
@@ -95,6 +99,41 @@ pub fn keys(options: &Options) -> anyhow::Result<Vec<Finding>> {
             notes: vec![],
         },
     ])
+}
+
+/// `GET /key` of a vault whose key was fetched 100,000 times before, against one that is new.
+///
+/// # Errors
+/// When a server does not start or a load tool is missing or fails.
+pub fn used(options: &Options) -> anyhow::Result<Vec<Finding>> {
+    let world = World::start()?;
+    let url = format!("{}/api/v1/me/encryption-vault/key", world.ours);
+    let vault = |n| -> anyhow::Result<_> {
+        let person = world.sign_up(n)?;
+        let id = world.runtime.block_on(init(&world.ours, &person.token))?;
+        Ok((id, in_turn(&[person.token])?))
+    };
+    let (fresh, often) = (vault(0)?, vault(1)?);
+    let fetch = |(_, lua): &(String, String)| wrk(&url, &[], lua, CALLERS, options.seconds);
+    let length = "select version from streams where type = 'vault' and id = $1";
+    let version = |id: &str| -> anyhow::Result<i64> {
+        let length = sqlx::query_scalar(length).bind(id.to_owned());
+        Ok(world.runtime.block_on(length.fetch_one(&world.app.pool))?)
+    };
+    while version(&often.0)? < MANY {
+        fetch(&often)?;
+        eprintln!("  fetched {} times of {MANY}", version(&often.0)?);
+    }
+    let (ours, limit) = take_turns(options.rounds, || fetch(&often), || fetch(&fresh))?;
+    Ok(vec![Finding {
+        what: format!("key of a vault that was used {MANY} times"),
+        unit: "requests/s",
+        ours,
+        limit,
+        limit_is: format!("the same of a new vault, {CALLERS} clients"),
+        target: Target::AtLeast(1.0 / 1.5),
+        notes: vec![],
+    }])
 }
 
 /// Makes a vault; gives the id of its owner.

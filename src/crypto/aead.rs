@@ -8,6 +8,7 @@ use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
+use subtle::ConstantTimeEq as _;
 use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -129,6 +130,11 @@ pub fn unpad(padded: &[u8]) -> Option<&[u8]> {
     let marker = padded.iter().rposition(|&byte| byte != 0)?;
     let padded_len = (marker / BUCKET_BYTES + 1) * BUCKET_BYTES;
     (padded[marker] == 0x80 && padded.len() == padded_len).then(|| &padded[..marker])
+}
+
+/// Whether two hashes are the same, found out in a time that depends on their lengths only.
+pub fn is_equal(one: &[u8], other: &[u8]) -> bool {
+    one.ct_eq(other).into()
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! A vault that was used a hundred thousand times: no call reads what happened before.
 
-use std::time::{Duration, Instant};
-
 use aggregates::vault::Vault;
 use serde_json::Value;
 
@@ -35,24 +33,8 @@ async fn use_often(app: &TestApp, who: &Session) {
     tx.commit().await.unwrap();
 }
 
-/// The usual time of a fetch from each of two vaults, which take turns.
-async fn usual_times(app: &TestApp, vaults: [&Session; 2]) -> [Duration; 2] {
-    let mut times = [Vec::new(), Vec::new()];
-    for _ in 0..101 {
-        for (who, times) in vaults.into_iter().zip(&mut times) {
-            let begun = Instant::now();
-            app.vault_key(who).await;
-            times.push(begun.elapsed());
-        }
-    }
-    times.map(|mut times| {
-        times.sort();
-        times[times.len() / 2]
-    })
-}
-
 /// Neither a node that knows the vault nor one that has never seen it reads its events.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_vault_that_was_used_100_000_times_is_used_without_its_events() {
     let app = TestApp::start(&[UNVERIFIED]).await;
     let ada = app.signed_in("ada").await;
@@ -63,12 +45,6 @@ async fn a_vault_that_was_used_100_000_times_is_used_without_its_events() {
     assert!(read.is_err(), "its events cannot be read");
 
     let node = app.node(&[UNVERIFIED]).await;
-    let bob = app.signed_in("bob").await;
-    bring_to(&app, &bob, Standard).await;
-    let [fresh, used] = usual_times(&node, [&bob, &ada]).await;
-    println!("a fetch takes {fresh:?} from a fresh vault, {used:?} from a used one");
-    assert!(used <= fresh * 3 / 2, "{used:?} instead of {fresh:?}");
-
     for at in [&app, &node] {
         for _ in 0..3 {
             assert_eq!(at.vault_key(&ada).await, key);
@@ -88,5 +64,5 @@ async fn a_vault_that_was_used_100_000_times_is_used_without_its_events() {
         "events where aggregate_type = 'vault' and aggregate_id = '{}'",
         ada.user_id
     );
-    assert_eq!(app.count(&length).await, 2 + EVENTS + 101 + 12);
+    assert_eq!(app.count(&length).await, 2 + EVENTS + 12);
 }
