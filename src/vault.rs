@@ -20,6 +20,7 @@ use crate::app::App;
 use crate::crypto::vault_key::MasterKey;
 use crate::links;
 use crate::sessions::Live;
+use crate::store::idempotency::{Fingerprint, Outcome as Answer};
 use crate::store::{Context, RunError, StoreError, back_off};
 use changes::{Change, Prepared};
 
@@ -38,6 +39,17 @@ pub struct Visit<'a> {
     pub live: &'a Live,
     /// From where.
     pub caller: &'a Caller,
+    /// For a request that carried an `Idempotency-Key`.
+    pub once: Option<Once<'a>>,
+}
+
+/// A call that is carried out once.
+#[derive(Clone, Copy)]
+pub struct Once<'a> {
+    /// Which one.
+    pub fingerprint: Fingerprint,
+    /// Its answer, for a repetition; `None` if the answer holds a key.
+    pub answer: &'a (dyn Fn(&Outcome) -> Option<Answer> + Sync),
 }
 
 /// What is wanted of a vault.
@@ -113,7 +125,7 @@ pub async fn status(app: &App, user_id: &str) -> Result<Status, StoreError> {
 /// Carries out a call and writes it down.
 ///
 /// # Errors
-/// When it cannot be written down: then nothing was done.
+/// When it cannot be written down, or was carried out before: then nothing was done.
 pub async fn call(app: &App, visit: &Visit<'_>, wish: &Wish) -> Result<Outcome, StoreError> {
     let user_id = visit.live.user.id.as_str();
     let _turn = app.store.turn(Vault::TYPE, user_id).await;
@@ -130,7 +142,7 @@ pub async fn call(app: &App, visit: &Visit<'_>, wish: &Wish) -> Result<Outcome, 
 }
 
 async fn call_once(app: &App, visit: &Visit<'_>, wish: &Wish) -> Result<Outcome, StoreError> {
-    let Visit { live, caller } = visit;
+    let Visit { live, caller, once } = visit;
     let stored = stored(app, &live.user.id).await?;
     let mode = stored.mode()?;
     let Prepared { ask, brought, ring } = changes::prepare(app, &stored, mode, wish).await?;
@@ -149,8 +161,11 @@ async fn call_once(app: &App, visit: &Visit<'_>, wish: &Wish) -> Result<Outcome,
     let with = |events: &[VaultEvent]| {
         let event = events.first().ok_or(StoreError::Conflict)?;
         let (ended, change) = changes::follow(&ring, &stored, event, wish, brought, at)?;
+        // What was refused may be asked for again.
+        let once = once.filter(|_| !matches!(ended, Outcome::Refused(..) | Outcome::NotOpened));
+        let kept = once.map(|once| once.fingerprint.with(&live.user.id, (once.answer)(&ended)));
         outcome = Some(ended);
-        completed(app, &live.user, &stored, change, context)
+        completed(app, &live.user, &stored, change, context.once(kept))
     };
     let read = (mode, stored.version);
     let run = app

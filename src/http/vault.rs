@@ -15,7 +15,7 @@ use std::sync::Arc;
 use aggregates::vault::{Action, Refusal, Vault};
 use axum::Json;
 use axum::body::{Body, Bytes};
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -24,6 +24,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
+use super::answers::replay;
 use super::auth::known_password;
 use super::doors::{Checks, Door};
 use super::error::{Problem, Stated};
@@ -35,7 +36,9 @@ use crate::crypto::password::Password;
 use crate::crypto::vault_key::MasterKey;
 use crate::sessions::Live;
 use crate::sign_in;
-use crate::vault::{self, Outcome, RecoveryWrap, Visit, Wish};
+use crate::store::StoreError;
+use crate::store::idempotency::{Fingerprint, Outcome as Answer};
+use crate::vault::{self, Once, Outcome, RecoveryWrap, Visit, Wish};
 
 /// Longest half of a recovery wrap, in characters; those of our clients have 64.
 const WRAP_MAX_CHARS: usize = 2048;
@@ -171,7 +174,56 @@ fn visit<'a>(call: &'a Call, live: &'a Live) -> Visit<'a> {
     Visit {
         live,
         caller: &call.caller,
+        once: None,
     }
+}
+
+/// The `Idempotency-Key` of a call; everybody has their own.
+fn fingerprint(call: &Call, live: &Live, body: &[u8]) -> Result<Option<Fingerprint>, Problem> {
+    let path = call.path.as_ref().map_or("", MatchedPath::as_str);
+    call.idempotency_of(&format!("{} {path} {}", call.method, live.user.id), body)
+}
+
+/// A change that gives out no key. Whoever repeats it by its `Idempotency-Key` gets the answer of before, and nothing is
+/// done or written down.
+async fn change(
+    call: &Call,
+    live: &Live,
+    once: Option<Fingerprint>,
+    wish: Wish,
+    body: impl Fn(&Outcome) -> Value + Sync,
+) -> Result<Response, Problem> {
+    if let Some(Some(first)) = call.repeated(once).await? {
+        return Ok(replay(first));
+    }
+    let answer = |outcome: &Outcome| {
+        let body = body(outcome).to_string().into_bytes();
+        Some(Answer { status: 200, body })
+    };
+    let visit = once_only(visit(call, live), once, &answer);
+    match vault::call(call.app(), &visit, &wish).await {
+        // The same request was faster on another connection.
+        Err(StoreError::IdempotencyKeyUsed) => match call.repeated(once).await? {
+            Some(Some(first)) => Ok(replay(first)),
+            _ => Err(Problem::Conflict),
+        },
+        done => {
+            let done = carried_out(done?)?;
+            Ok(Json(body(&done)).into_response())
+        }
+    }
+}
+
+fn once_only<'a>(
+    visit: Visit<'a>,
+    fingerprint: Option<Fingerprint>,
+    answer: &'a (dyn Fn(&Outcome) -> Option<Answer> + Sync),
+) -> Visit<'a> {
+    let once = fingerprint.map(|fingerprint| Once {
+        fingerprint,
+        answer,
+    });
+    Visit { once, ..visit }
 }
 
 /// The body; what is no JSON object counts as missing.
@@ -214,10 +266,35 @@ async fn rotate(call: Call) -> Result<Response, Problem> {
     give(&call, Action::Rotate, &limits::VAULT_CHANGE, Wish::Rotate).await
 }
 
-/// A call that gives the key out.
+/// A call that gives the key out. Of one with an `Idempotency-Key` only that it was carried out is kept: whoever repeats
+/// it gets the key of now, which is written down as any other time (S-80).
 async fn give(call: &Call, action: Action, limit: &Limit, wish: Wish) -> Result<Response, Problem> {
     let live = enter(call, action, limit).await?;
-    match vault::call(call.app(), &visit(call, &live), &wish).await? {
+    let once = match action {
+        Action::Fetch => None,
+        _ => fingerprint(call, &live, &call.bytes)?,
+    };
+    let again = async || {
+        let again = if action == Action::Init {
+            Wish::Init
+        } else {
+            Wish::Fetch
+        };
+        vault::call(call.app(), &visit(call, &live), &again).await
+    };
+    let given = if call.repeated(once).await?.is_some() {
+        again().await?
+    } else {
+        let visit = once_only(visit(call, &live), once, &|_| None);
+        match vault::call(call.app(), &visit, &wish).await {
+            // The same request was faster on another connection, or another one with its key.
+            Err(StoreError::IdempotencyKeyUsed) if call.repeated(once).await?.is_some() => {
+                again().await?
+            }
+            given => given?,
+        }
+    };
+    match carried_out(given)? {
         Outcome::Key {
             key,
             format_version,
@@ -228,7 +305,7 @@ async fn give(call: &Call, action: Action, limit: &Limit, wish: Wish) -> Result<
             body["requiresRecoveryCode"] = json!(true);
             Ok(Json(body).into_response())
         }
-        outcome => ended(outcome).map(|()| ok()),
+        _ => Ok(Json(done(&Outcome::Done)).into_response()),
     }
 }
 
@@ -254,16 +331,16 @@ fn recovery_json(wrap: &RecoveryWrap) -> Value {
     })
 }
 
-fn ok() -> Response {
-    Json(json!({"ok": true})).into_response()
+fn done(_: &Outcome) -> Value {
+    json!({"ok": true})
 }
 
 /// A call that is done, or is not.
-fn ended(outcome: Outcome) -> Result<(), Problem> {
+fn carried_out(outcome: Outcome) -> Result<Outcome, Problem> {
     match outcome {
-        Outcome::Key { .. } | Outcome::Recovery { .. } | Outcome::Done => Ok(()),
         Outcome::Refused(action, reason) => Err(refused(action, reason)),
         Outcome::NotOpened => Err(Problem::Internal),
+        done => Ok(done),
     }
 }
 
@@ -279,9 +356,8 @@ async fn set_recovery(call: Call) -> Result<Response, Problem> {
         iv: half("recoveryIv")?,
         format_version: 1,
     };
-    let wish = Wish::SetRecovery(wrap);
-    ended(vault::call(call.app(), &visit(&call, &live), &wish).await?)?;
-    Ok(ok())
+    let once = fingerprint(&call, &live, &call.bytes)?;
+    change(&call, &live, once, Wish::SetRecovery(wrap), done).await
 }
 
 /// Opaque to us, but a text that can be kept.
@@ -291,9 +367,8 @@ fn is_half_of_wrap(text: &str) -> bool {
 
 async fn clear_recovery(call: Call) -> Result<Response, Problem> {
     let live = enter(&call, Action::RecoveryClear, &limits::VAULT_CHANGE).await?;
-    let visit = visit(&call, &live);
-    ended(vault::call(call.app(), &visit, &Wish::ClearRecovery).await?)?;
-    Ok(ok())
+    let once = fingerprint(&call, &live, &call.bytes)?;
+    change(&call, &live, once, Wish::ClearRecovery, done).await
 }
 
 /// Only for whoever shows the password, or has just signed in (S-76).
@@ -315,16 +390,20 @@ async fn restore_recovery(call: Call) -> Result<Response, Problem> {
         }
         return Err(problem);
     }
-    let wish = Wish::RestoreRecovery(had_at);
-    match vault::call(call.app(), &visit(&call, &live), &wish).await? {
-        Outcome::Recovery { wrap, in_place } => {
-            let mut body = recovery_json(&wrap);
-            body["ok"] = json!(true);
-            body["restored"] = json!(in_place);
-            Ok(Json(body).into_response())
-        }
-        outcome => ended(outcome).map(|()| ok()),
+    // Not the password: nothing quick to compute may be kept of it.
+    let asked = json!({"at": had_at}).to_string();
+    let once = fingerprint(&call, &live, asked.as_bytes())?;
+    change(&call, &live, once, Wish::RestoreRecovery(had_at), restored).await
+}
+
+fn restored(outcome: &Outcome) -> Value {
+    let mut body = done(outcome);
+    if let Outcome::Recovery { wrap, in_place } = outcome {
+        body = recovery_json(wrap);
+        body["ok"] = json!(true);
+        body["restored"] = json!(in_place);
     }
+    body
 }
 
 /// Whether it is the owner who calls, whom a stolen session does not show.
@@ -361,6 +440,7 @@ async fn zero_knowledge(call: Call) -> Result<Response, Problem> {
         let key = MasterKey::from_base64(&text).ok_or(stated(&KEY_LENGTH))?;
         Wish::DisableZeroKnowledge(key)
     };
-    ended(vault::call(call.app(), &visit(&call, &live), &wish).await?)?;
-    Ok(Json(json!({"ok": true, "zeroKnowledge": enable})).into_response())
+    let once = fingerprint(&call, &live, &call.bytes)?;
+    let body = |_: &Outcome| json!({"ok": true, "zeroKnowledge": enable});
+    change(&call, &live, once, wish, body).await
 }

@@ -232,6 +232,14 @@ impl Call {
     /// # Errors
     /// If the key is not 1 to 255 visible ASCII characters.
     pub fn idempotency(&self, route: &str) -> Result<Option<Fingerprint>, Problem> {
+        self.idempotency_of(route, &self.bytes)
+    }
+
+    /// The same, where only a part of the body says which request it is.
+    ///
+    /// # Errors
+    /// If the key is not 1 to 255 visible ASCII characters.
+    pub fn idempotency_of(&self, route: &str, body: &[u8]) -> Result<Option<Fingerprint>, Problem> {
         let Some(key) = self.headers.get("idempotency-key") else {
             return Ok(None);
         };
@@ -243,12 +251,7 @@ impl Call {
             .ok()
             .filter(visible)
             .ok_or(Problem::IdempotencyKeyInvalid)?;
-        Ok(Some(Fingerprint::of(
-            &self.app().root,
-            route,
-            key,
-            &self.bytes,
-        )))
+        Ok(Some(Fingerprint::of(&self.app().root, route, key, body)))
     }
 
     /// Whether the request was carried out before.

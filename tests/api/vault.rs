@@ -7,6 +7,7 @@ mod custody;
 mod doors;
 mod floods;
 mod followed;
+mod idempotency;
 mod promise;
 mod races;
 mod recovery;
