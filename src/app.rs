@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use aggregates::user::User;
+use aggregates::vault::Vault;
 use anyhow::Context as _;
+use cqrs_es::Aggregate as _;
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::ExposeSecret as _;
 use sqlx::PgPool;
@@ -27,7 +30,7 @@ use crate::store::claims::Claims;
 use crate::store::together::Together;
 use crate::store::{Store, log};
 use crate::transparency::{builder, checkpoints};
-use crate::vault::Stored;
+use crate::vault::{Remembered, Stored};
 use crate::{effects, erasure, follower, keks, maintenance, telemetry};
 
 /// Passwords that may wait to be hashed, per thread; about two seconds of work.
@@ -57,6 +60,8 @@ pub struct App {
     pub sessions: Sessions,
     /// Reads vaults by their owners.
     pub vaults: Together<String, Stored>,
+    /// Vaults as they were seen last.
+    pub remembered_vaults: Arc<Remembered>,
     /// Access tokens.
     pub signing: Signing,
     /// Where mails go.
@@ -132,7 +137,13 @@ pub async fn start(config: Config, parts: Parts) -> anyhow::Result<(Arc<App>, Ta
         .await
         .context("replaying the erasure ledger")?;
     let (pool, freshness) = (app.pool.clone(), app.store.freshness().clone());
-    let custody = app.store.custody().clone();
+    let (custody, vaults) = (app.store.custody().clone(), app.remembered_vaults.clone());
+    let changed = move |stream_type: &str, id: &str, position| {
+        // The account's end is an event of the person.
+        if [Vault::TYPE, User::TYPE].contains(&stream_type) {
+            vaults.forget(id, position);
+        }
+    };
     let (stop, stopped) = watch::channel(false);
     let workers = vec![
         tokio::spawn(effects::work(app.clone(), stopped.clone())),
@@ -142,7 +153,12 @@ pub async fn start(config: Config, parts: Parts) -> anyhow::Result<(Arc<App>, Ta
         tokio::spawn(keks::work(app.clone(), stopped)),
     ];
     let followers = vec![
-        tokio::spawn(log::follow(pool.clone(), freshness.clone(), custody)),
+        tokio::spawn(log::follow(
+            pool.clone(),
+            freshness.clone(),
+            custody,
+            changed,
+        )),
         tokio::spawn(log::notify(pool, freshness)),
     ];
     Ok((
@@ -229,6 +245,7 @@ async fn assemble(config: Config, parts: Parts) -> anyhow::Result<(Arc<App>, Joi
         mail_secrets,
         sessions: Sessions::new(pool.clone(), freshness),
         vaults: Together::default(),
+        remembered_vaults: Arc::default(),
         mailer: mailer(&config, &clock)?,
         http: reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())

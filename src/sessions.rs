@@ -94,12 +94,18 @@ impl Live {
     }
 }
 
+fn memory<K: std::hash::Hash + Eq + Send + Sync + 'static>() -> Cache<K, Arc<Live>> {
+    let builder = Cache::builder().max_capacity(REMEMBERED);
+    builder.time_to_live(REMEMBERED_FOR).build()
+}
+
 /// Finds sessions by their token.
 #[derive(Clone)]
 pub struct Sessions {
     pool: PgPool,
     freshness: Arc<Freshness>,
     remembered: Cache<[u8; 32], Arc<Live>>,
+    remembered_ids: Cache<String, Arc<Live>>,
     by_token: Arc<Together<String, Option<Arc<Live>>>>,
     by_id: Arc<Together<String, Option<Arc<Live>>>>,
 }
@@ -107,14 +113,11 @@ pub struct Sessions {
 impl Sessions {
     /// Sessions in this database.
     pub fn new(pool: PgPool, freshness: Arc<Freshness>) -> Self {
-        let remembered = Cache::builder()
-            .max_capacity(REMEMBERED)
-            .time_to_live(REMEMBERED_FOR)
-            .build();
         Self {
             pool,
             freshness,
-            remembered,
+            remembered: memory(),
+            remembered_ids: memory(),
             by_token: Arc::default(),
             by_id: Arc::default(),
         }
@@ -151,6 +154,23 @@ impl Sessions {
         Ok(live.filter(|live| live.session.expires_at > now))
     }
 
+    /// The live session with an id, as this node remembers it if it can be trusted, like [`find`](Self::find).
+    ///
+    /// # Errors
+    /// When the database has to be asked and does not answer.
+    pub async fn find_by_id_lately(
+        &self,
+        id: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Arc<Live>>, StoreError> {
+        match self.remembered_ids.get(id) {
+            Some(live) if self.is_current(&live) => {
+                Ok(Some(live).filter(|live| live.session.expires_at > now))
+            }
+            _ => self.find_by_id(id, now).await,
+        }
+    }
+
     /// The live session with an id, always read afresh.
     ///
     /// # Errors
@@ -166,6 +186,10 @@ impl Sessions {
         }
         let read = async |ids| self.read_all(Key::Id, ids).await;
         let live = self.by_id.get(id.to_owned(), read).await?;
+        match &live {
+            Some(live) => self.remembered_ids.insert(id.to_owned(), live.clone()),
+            None => self.remembered_ids.invalidate(id),
+        }
         Ok(live.filter(|live| live.session.expires_at > now))
     }
 

@@ -6,6 +6,7 @@
 
 mod changes;
 mod kept;
+mod remembered;
 mod rewrap;
 mod row;
 
@@ -25,6 +26,7 @@ use crate::store::{Context, RunError, StoreError, back_off};
 use changes::{Change, Prepared};
 
 pub use kept::forget_old;
+pub use remembered::Remembered;
 pub use rewrap::{Wrap, rewrap, wraps_of};
 pub use row::{RecoveryWrap, Stored, VaultRow, read};
 
@@ -133,6 +135,7 @@ pub async fn call(app: &App, visit: &Visit<'_>, wish: &Wish) -> Result<Outcome, 
     loop {
         match call_once(app, visit, wish).await {
             Err(StoreError::Conflict) if attempt < ATTEMPTS => {
+                app.remembered_vaults.forget(user_id, i64::MAX);
                 back_off(attempt.min(PAUSES)).await;
                 attempt += 1;
             }
@@ -143,7 +146,7 @@ pub async fn call(app: &App, visit: &Visit<'_>, wish: &Wish) -> Result<Outcome, 
 
 async fn call_once(app: &App, visit: &Visit<'_>, wish: &Wish) -> Result<Outcome, StoreError> {
     let Visit { live, caller, once } = visit;
-    let stored = stored(app, &live.user.id).await?;
+    let stored = stored_or_remembered(app, &live.user.id).await?;
     let mode = stored.mode()?;
     let Prepared { ask, brought, ring } = changes::prepare(app, &stored, mode, wish).await?;
     let at = app.clock.now();
@@ -156,8 +159,12 @@ async fn call_once(app: &App, visit: &Visit<'_>, wish: &Wish) -> Result<Outcome,
         },
         at,
     };
-    let context = caller.context(live.actor()).in_session(&live.session.id);
-    let mut outcome = None;
+    let context = caller
+        .context(live.actor())
+        .in_session(&live.session.id)
+        .while_it_lives(&live.session.id, &live.user.id)
+        .if_vault_is(&stored.owner, stored.written_by);
+    let (mut outcome, mut row_stays) = (None, true);
     let with = |events: &[VaultEvent]| {
         let event = events.first().ok_or(StoreError::Conflict)?;
         let (ended, change) = changes::follow(&ring, &stored, event, wish, brought, at)?;
@@ -165,6 +172,7 @@ async fn call_once(app: &App, visit: &Visit<'_>, wish: &Wish) -> Result<Outcome,
         let once = once.filter(|_| !matches!(ended, Outcome::Refused(..) | Outcome::NotOpened));
         let kept = once.map(|once| once.fingerprint.with(&live.user.id, (once.answer)(&ended)));
         outcome = Some(ended);
+        row_stays = change.row.is_none();
         completed(app, &live.user, &stored, change, context.once(kept))
     };
     let read = (mode, stored.version);
@@ -172,7 +180,14 @@ async fn call_once(app: &App, visit: &Visit<'_>, wish: &Wish) -> Result<Outcome,
         .store
         .run_at::<Vault>(&stored.owner, read, command, with);
     match run.await {
-        Ok(_) => outcome.ok_or(StoreError::Conflict),
+        Ok(done) => {
+            let (row_stays, outcome) = (row_stays, outcome.ok_or(StoreError::Conflict)?);
+            match done.position {
+                Some(position) if row_stays => remember(app, stored, position),
+                _ => app.remembered_vaults.forget(&live.user.id, i64::MAX),
+            }
+            Ok(outcome)
+        }
         Err(RunError::Refused(never)) => match never {},
         Err(RunError::Store(error)) => Err(error),
     }
@@ -207,4 +222,30 @@ fn completed(
 async fn stored(app: &App, user_id: &str) -> Result<Stored, StoreError> {
     let all = async |owners: Vec<String>| read(&app.pool, &owners).await;
     app.vaults.get(user_id.to_owned(), all).await
+}
+
+/// The vault as this node has seen it last, where the append can be trusted to say whether it still is so, and the active
+/// key opens it.
+async fn stored_or_remembered(app: &App, user_id: &str) -> Result<Stored, StoreError> {
+    let ring = app.store.custody().ring();
+    let opens = |stored: &Stored| {
+        let row = stored.row.as_ref();
+        row.is_some_and(|row| row.is_wrapped_by(&ring))
+    };
+    match app.remembered_vaults.get(user_id).filter(opens) {
+        Some(remembered) => Ok(remembered),
+        None => stored(app, user_id).await,
+    }
+}
+
+/// Remembers a vault whose row was left alone by the event at `position`.
+fn remember(app: &App, mut stored: Stored, position: i64) {
+    let owner = stored.owner.clone();
+    stored.version += 1;
+    app.remembered_vaults.put(stored, position);
+    // Somebody else's event may have been told meanwhile.
+    let freshness = app.store.freshness();
+    if !freshness.unchanged_since(Vault::TYPE, &owner, position) {
+        app.remembered_vaults.forget(&owner, i64::MAX);
+    }
 }

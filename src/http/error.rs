@@ -624,7 +624,7 @@ impl From<StoreError> for Problem {
             }
             StoreError::ClaimTaken(_) => P::Conflict,
             // Erased while the request ran: from now on there is no such account.
-            StoreError::NoDataKey => P::Unauthorized,
+            StoreError::NoDataKey | StoreError::SessionOver => P::Unauthorized,
             StoreError::TokenUsed => P::InvalidToken,
             StoreError::LastAdmin => P::Stated(&LAST_ADMIN, None),
             // The first of two equal requests is still being carried out.

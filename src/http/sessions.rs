@@ -27,6 +27,15 @@ static NOT_WHILE_IMPERSONATING: Stated = Stated {
     message: "You cannot do this while you impersonate somebody",
 };
 
+/// From where a session is read.
+#[derive(Clone, Copy)]
+enum Freshness {
+    /// From storage.
+    Stored,
+    /// From this node's memory, which is up to a second old.
+    Remembered,
+}
+
 /// A session is fresh for this long after its beginning.
 const FRESH_FOR: TimeDelta = TimeDelta::days(1);
 
@@ -257,34 +266,54 @@ impl Call {
     /// # Errors
     /// If it shows nobody, or a page that is not trusted sent the cookie.
     pub async fn required_stored_person(&self) -> Result<Arc<Live>, Problem> {
+        self.shown_person(Freshness::Stored).await
+    }
+
+    /// The same, as this node remembers it: for what is done only if the session still lives when it is written down
+    /// ([`Context::while_it_lives`](crate::store::Context::while_it_lives)).
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn required_remembered_person(&self) -> Result<Arc<Live>, Problem> {
+        self.shown_person(Freshness::Remembered).await
+    }
+
+    async fn shown_person(&self, freshness: Freshness) -> Result<Arc<Live>, Problem> {
         let (sessions, now) = (&self.app().sessions, self.app().clock.now());
+        let find = async |token: &str| match freshness {
+            Freshness::Stored => sessions.find_stored(token, now).await,
+            Freshness::Remembered => sessions.find(token, now).await,
+        };
         if self.bearer_text().is_none() {
             self.check_page()?;
             self.web.trusted.check_cross_site(&self.headers)?;
             let token = self.cookie("session_token").ok_or(Problem::BearerMissing)?;
-            let live = sessions.find_stored(&token, now).await?;
+            let live = find(&token).await?;
             return live.ok_or(Problem::BearerMissing);
         }
         if let Some(token) = self.bearer()
-            && let Some(live) = sessions.find_stored(&token, now).await?
+            && let Some(live) = find(&token).await?
         {
             return Ok(live);
         }
-        self.shown_by_access_token()
+        self.shown_by_access_token(freshness)
             .await?
             .ok_or(Problem::BearerMissing)?
     }
 
     /// The live session of an access token in the request, or why it is none.
     async fn of_access_token(&self) -> Result<Option<Result<Arc<Live>, Problem>>, Problem> {
-        let shown = self.shown_by_access_token().await?;
+        let shown = self.shown_by_access_token(Freshness::Stored).await?;
         if let Some(Ok(live)) = &shown {
             self.admit(live).await?;
         }
         Ok(shown)
     }
 
-    async fn shown_by_access_token(&self) -> Result<Option<Result<Arc<Live>, Problem>>, Problem> {
+    async fn shown_by_access_token(
+        &self,
+        freshness: Freshness,
+    ) -> Result<Option<Result<Arc<Live>, Problem>>, Problem> {
         let Some(token) = self.bearer_text() else {
             return Ok(None);
         };
@@ -298,10 +327,11 @@ impl Call {
             }
         };
         let text = |name: &str| claims.get(name).and_then(Value::as_str).unwrap_or_default();
-        let live = app
-            .sessions
-            .find_by_id(text("sid"), app.clock.now())
-            .await?;
+        let (sid, now) = (text("sid"), app.clock.now());
+        let live = match freshness {
+            Freshness::Stored => app.sessions.find_by_id(sid, now).await?,
+            Freshness::Remembered => app.sessions.find_by_id_lately(sid, now).await?,
+        };
         let live = live.filter(|live| live.user.id == text("sub"));
         Ok(Some(live.ok_or(Problem::BearerInvalid { expired: false })))
     }

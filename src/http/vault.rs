@@ -135,11 +135,16 @@ fn refused(action: Action, reason: Refusal) -> Problem {
     Problem::Stated(stated, None)
 }
 
-/// Who calls: by an access token, a session's token or its cookie, never from the cache (I-9). Whoever acts as somebody
+/// Who calls: by an access token, a session's token or its cookie, and nobody whose session is over when the call is
+/// written down (I-9). Whoever acts as somebody
 /// is written down and refused (S-66), and so are whoever has to show anew who they are (S-60) and calls above the limit,
 /// those once an hour (S-80, I-11).
 async fn enter(call: &Call, action: Action, limit: &Limit) -> Result<Arc<Live>, Problem> {
-    let live = call.required_stored_person().await?;
+    let live = match action {
+        // The most frequent call; whether the session lives is asked for once more where it is written down.
+        Action::Fetch => call.required_remembered_person().await?,
+        _ => call.required_stored_person().await?,
+    };
     let visit = visit(call, &live);
     if let Err(problem) = limit.take_for(call.app(), &live.user.id).await {
         let is_too_much = matches!(problem, Problem::TooManyRequests { .. });
@@ -291,6 +296,7 @@ async fn give(call: &Call, action: Action, limit: &Limit, wish: Wish) -> Result<
             Err(StoreError::IdempotencyKeyUsed) if call.repeated(once).await?.is_some() => {
                 again().await?
             }
+            Err(StoreError::SessionOver) => return Err(is_over(call).await),
             given => given?,
         }
     };
@@ -306,6 +312,14 @@ async fn give(call: &Call, action: Action, limit: &Limit, wish: Wish) -> Result<
             Ok(Json(body).into_response())
         }
         _ => Ok(Json(done(&Outcome::Done)).into_response()),
+    }
+}
+
+/// What is told to whoever shows a session that was over when the call was to be written down.
+async fn is_over(call: &Call) -> Problem {
+    match call.required_stored_person().await {
+        Err(problem) => problem,
+        Ok(_) => Problem::Conflict,
     }
 }
 

@@ -4,6 +4,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
+use aggregates::session::Session;
+use aggregates::user::User;
 use aggregates::{ClaimChange, StoredEvent};
 use cqrs_es::event_sink::EventSink;
 use cqrs_es::persist::PersistedEventRepository as _;
@@ -24,6 +26,11 @@ use crate::crypto::aead::Key32;
 use crate::crypto::hex::encode as hex;
 use crate::custody::{CustodyChange, Seen};
 use crate::tokens::TokenChange;
+
+/// What commands of the same stream have in common: two of them are never in one batch.
+fn stream_key(stream_type: &str, id: &str) -> String {
+    format!("stream {stream_type} {id}")
+}
 
 /// Who causes an event.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,6 +91,8 @@ pub struct Context {
     pub(crate) effects: Vec<EffectDraft>,
     pub(crate) idempotent: Option<Idempotent>,
     pub(crate) vault: Option<Value>,
+    pub(crate) vault_seen: Option<Value>,
+    pub(crate) lives: Option<(String, String)>,
     pub(crate) new_stream: bool,
 }
 
@@ -104,6 +113,8 @@ impl Context {
             effects: vec![],
             idempotent: None,
             vault: None,
+            vault_seen: None,
+            lives: None,
             new_stream: false,
         }
     }
@@ -156,6 +167,18 @@ impl Context {
     /// Only if a secret is still the one that was seen.
     pub fn if_unchanged(mut self, seen: Seen) -> Self {
         self.seen.push(seen);
+        self
+    }
+
+    /// Only if a session of somebody who is not banned has not ended.
+    pub fn while_it_lives(mut self, session_id: &str, user_id: &str) -> Self {
+        self.lives = Some((session_id.to_owned(), user_id.to_owned()));
+        self
+    }
+
+    /// Only if the row of a vault is the one that this transaction wrote, or there still is none.
+    pub fn if_vault_is(mut self, owner: &str, written_by: Option<i64>) -> Self {
+        self.vault_seen = Some(json!({"owner": owner, "written_by": written_by}));
         self
     }
 
@@ -420,7 +443,7 @@ impl<'a> CommandStore<'a> {
             events: Vec::with_capacity(events.len()),
             more: vec![],
             rows: vec![],
-            keys: vec![format!("stream {} {id}", A::TYPE)],
+            keys: vec![stream_key(A::TYPE, id)],
         };
         for (n, (event, mut payload)) in events.iter().zip(payloads).enumerate() {
             let event_id = crate::ids::event();
@@ -475,6 +498,16 @@ impl<'a> CommandStore<'a> {
                 entry["kind"], entry["owner"], entry["id"]
             ));
             commit.more.push((section, entry));
+        }
+        if let Some((session, user)) = &self.context.lives {
+            // Whoever ends it in the same batch comes before or after.
+            commit.keys.push(stream_key(Session::TYPE, session));
+            commit.keys.push(stream_key(User::TYPE, user));
+            let entry = json!({"id": session, "user_id": user});
+            commit.more.push(("session_lives", entry));
+        }
+        if let Some(entry) = &self.context.vault_seen {
+            commit.more.push(("vault_seen", entry.clone()));
         }
         if let Some(entry) = &self.context.vault {
             // Its stream's version guards it.

@@ -487,13 +487,18 @@ fn impersonal(error: &str) -> String {
 }
 
 /// Follows the head until the task is dropped: every change of a stream is told to `freshness`, by
-/// whichever node it was written. Reads from the current head on; what came before is in the read models.
-pub async fn follow(pool: PgPool, freshness: Arc<Freshness>, custody: Custody) {
+/// whichever node it was written, and then to `changed`. Reads from the current head on; what came before is in the read models.
+pub async fn follow(
+    pool: PgPool,
+    freshness: Arc<Freshness>,
+    custody: Custody,
+    changed: impl Fn(&str, &str, i64),
+) {
     let mut position: Option<i64> = None;
     let mut written = freshness.written();
     let mut listener: Option<PgListener> = None;
     loop {
-        match catch_up(&pool, &freshness, &custody, &mut position).await {
+        match catch_up(&pool, &freshness, &custody, &changed, &mut position).await {
             Ok(true) => continue,
             Ok(false) => {}
             Err(error) => {
@@ -531,6 +536,7 @@ async fn catch_up(
     pool: &PgPool,
     freshness: &Freshness,
     custody: &Custody,
+    tell: &impl Fn(&str, &str, i64),
     position: &mut Option<i64>,
 ) -> Result<bool, sqlx::Error> {
     let asked = Instant::now();
@@ -549,6 +555,7 @@ async fn catch_up(
     let mut last = from;
     for (at, aggregate_type, id, event_type) in &changed {
         freshness.changed(aggregate_type, id, *at);
+        tell(aggregate_type, id, *at);
         if event_type == ERASURE {
             custody.forget(id);
         }

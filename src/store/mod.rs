@@ -71,6 +71,9 @@ pub enum StoreError {
     /// The token that the command uses up is gone: used, withdrawn or out of date.
     #[error("the token was used")]
     TokenUsed,
+    /// The session that the command belongs to is over, or its person was banned.
+    #[error("the session is over")]
+    SessionOver,
     /// The service would have no admin any more.
     #[error("the last admin stays")]
     LastAdmin,
@@ -100,6 +103,9 @@ impl StoreError {
             "custody" => Self::CustodyChanged,
             "token" => Self::TokenUsed,
             "last_admin" => Self::LastAdmin,
+            "session" => Self::SessionOver,
+            // Read again, it is decided anew.
+            "vault" => Self::Conflict,
             "idempotency_key" => Self::IdempotencyKeyUsed,
             _ => match reason.strip_prefix("claim:") {
                 Some(scope) => Self::ClaimTaken(scope.to_owned()),

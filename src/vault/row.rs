@@ -18,6 +18,8 @@ pub struct Stored {
     pub owner: String,
     /// Of its stream: the row is what the events up to here have made of it.
     pub version: i64,
+    /// Which transaction wrote the row: PostgreSQL's `xmin`.
+    pub written_by: Option<i64>,
     /// None, if there is no vault.
     pub row: Option<VaultRow>,
 }
@@ -40,7 +42,7 @@ impl Stored {
 /// # Errors
 /// When the database does not answer or a row makes no sense.
 pub async fn read(db: impl PgExecutor<'_>, owners: &[String]) -> Result<Vec<Stored>, StoreError> {
-    let rows = sqlx::query(r#"select owner, version, "row" from vaults_of($1)"#)
+    let rows = sqlx::query(r#"select owner, version, written_by, "row" from vaults_of($1)"#)
         .bind(owners)
         .fetch_all(db)
         .await?;
@@ -52,6 +54,7 @@ pub async fn read(db: impl PgExecutor<'_>, owners: &[String]) -> Result<Vec<Stor
             Ok(Stored {
                 row: row.map(|Json(row)| row),
                 version: stored.try_get("version")?,
+                written_by: stored.try_get("written_by")?,
                 owner,
             })
         })

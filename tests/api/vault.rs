@@ -11,6 +11,7 @@ mod idempotency;
 mod promise;
 mod races;
 mod recovery;
+mod remembered;
 mod rewrap;
 mod speed;
 mod table;
