@@ -38,6 +38,7 @@ pub mod oauth;
 pub mod organizations;
 pub mod outgoing;
 pub mod passkeys;
+pub mod process;
 pub mod readings;
 pub mod rebuild;
 pub mod second_factor;

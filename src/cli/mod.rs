@@ -28,7 +28,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::config::Config;
-use crate::telemetry;
+use crate::{process, telemetry};
 
 /// Settings that cannot be used, as wrong arguments: the caller has to change something.
 const USAGE: u8 = 2;
@@ -102,6 +102,9 @@ enum Command {
 
 /// Does what the arguments say. Errors and their causes go to standard error.
 pub fn run(cli: Cli) -> ExitCode {
+    if let Err(error) = process::hide_memory() {
+        return output::failure(&error.into());
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();

@@ -7,6 +7,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 
+use crate::process;
+
 /// Oldest release that we run: before it, every role may create tables in the schema `public`.
 const OLDEST_MAJOR: u32 = 15;
 /// Where Debian keeps one folder for each release.
@@ -116,7 +118,7 @@ impl Account {
     /// Chooses the account: ours, or for root the owner of an existing cluster, else `postgres`, else `nobody`.
     pub fn for_folder(data_dir: &Path) -> anyhow::Result<Account> {
         let setpriv = shell_finds("setpriv");
-        if !is_root() {
+        if !process::is_root() {
             return Ok(Account {
                 other: None,
                 setpriv,
@@ -228,11 +230,6 @@ fn find_user(passwd: &str, wanted: impl Fn(&str, u32) -> bool) -> Option<(String
         let gid = fields.next()?.parse().ok()?;
         wanted(name, uid).then(|| (name.to_owned(), uid, gid))
     })
-}
-
-/// Whether we are root: the kernel gives each process' own folder to its effective user.
-fn is_root() -> bool {
-    fs::metadata("/proc/self").is_ok_and(|folder| folder.uid() == 0)
 }
 
 /// Sends SIGINT. The shell has it built in, which spares us unsafe code and a package.

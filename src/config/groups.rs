@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -16,6 +15,7 @@ use super::{
     HashCost, Kek, KeyBytes, Passkeys, Smtp, SmtpTls, VersionedSecret, host_of, origin_of, parsed,
     values,
 };
+use crate::process;
 
 /// Signs cookies in development when nothing is set; production refuses it.
 pub const DEVELOPMENT_SECRET: &str = "mana-auth-development-secret-never-in-production";
@@ -259,7 +259,7 @@ pub fn read_data_dir(reader: &mut Reader, env: &BTreeMap<String, String>) -> Pat
     let given = reader.optional("MANA_AUTH_DATA_DIR", values::any, String::clone);
     match given
         .map(PathBuf::from)
-        .or_else(|| default_data_dir(is_root(), env))
+        .or_else(|| default_data_dir(process::is_root(), env))
     {
         Some(path) => {
             reader.show_default("MANA_AUTH_DATA_DIR", path.display().to_string());
@@ -549,9 +549,4 @@ fn add_missing(list: &mut Vec<String>, more: &[String]) {
 pub fn cores() -> u32 {
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
     u32::try_from(cores).unwrap_or(u32::MAX / 2)
-}
-
-/// Whether we run as root: the kernel gives each process' own folder to its effective user.
-pub fn is_root() -> bool {
-    std::fs::metadata("/proc/self").is_ok_and(|folder| folder.uid() == 0)
 }

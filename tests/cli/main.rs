@@ -27,6 +27,7 @@ mod kek;
 mod kek_killed;
 mod keys;
 mod mail;
+mod memory;
 mod migrate;
 mod place;
 mod private;

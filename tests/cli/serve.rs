@@ -67,6 +67,11 @@ impl Served {
         &self.base
     }
 
+    /// Its number among the processes of the machine.
+    pub fn process_id(&self) -> u32 {
+        self.process.id().unwrap()
+    }
+
     /// Ends it without a word.
     pub async fn kill(mut self) {
         self.process.kill().await.unwrap();
