@@ -26,13 +26,14 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// The key that encrypts what a person keeps in the apps. Neither printed, copied nor serialised.
-pub struct MasterKey(Zeroizing<[u8; 32]>);
+/// The key that encrypts what a person keeps in the apps. Neither printed, copied nor serialised; and it stays where it
+/// was made: whatever is moved leaves its bytes behind.
+pub struct MasterKey(Box<Zeroizing<[u8; 32]>>);
 
 impl MasterKey {
     /// Makes a random key.
     pub fn generate() -> Self {
-        let mut key = Zeroizing::new([0; 32]);
+        let mut key = Box::new(Zeroizing::new([0; 32]));
         getrandom::fill(key.as_mut_slice()).expect("the operating system always has random bytes");
         Self(key)
     }
@@ -70,7 +71,7 @@ impl MasterKey {
     }
 
     fn of_slice(bytes: &[u8]) -> Option<Self> {
-        let mut key = Zeroizing::new([0; 32]);
+        let mut key = Box::new(Zeroizing::new([0; 32]));
         if bytes.len() != key.len() {
             return None;
         }
@@ -173,7 +174,7 @@ mod tests {
     }
 
     fn key() -> MasterKey {
-        MasterKey(Zeroizing::new([7; 32]))
+        MasterKey(Box::new(Zeroizing::new([7; 32])))
     }
 
     fn opens(owner: &str, wrap: &KeyWrap) -> bool {
@@ -285,7 +286,7 @@ mod tests {
     #[test]
     fn a_wrap_of_the_original_opens() {
         let kek = MasterKey::from_base64(VECTOR_KEK).unwrap();
-        let kek = Key32::from_bytes(*kek.0);
+        let kek = Key32::from_bytes(**kek.0);
         let (iv, ciphertext) = aead::seal(&kek, &[], key().0.as_slice());
         let wrap = KeyWrap {
             kek_id: "env-v1".into(),
