@@ -6,7 +6,7 @@ use aggregates::Roles;
 use serde_json::Value;
 
 use crate::admin::ADMINS;
-use crate::client::{Answer, Session, answer};
+use crate::client::{Answer, Session, UNVERIFIED, answer};
 use crate::harness::{TestApp, wait_until};
 
 impl TestApp {
@@ -251,4 +251,38 @@ async fn an_auditor_reads_the_security_log_and_is_no_admin() {
         assert_eq!(refused.status, 403, "{what}: {}", refused.text);
     }
     assert_eq!(app.state().await, before);
+}
+
+/// Section 3: nobody waits for the tree. It cannot be made, and people sign up and in and use their vaults all the same.
+#[tokio::test]
+async fn a_tree_that_cannot_be_made_stops_neither_sign_in_nor_vault() {
+    let app = TestApp::start(&[UNVERIFIED]).await;
+    let (before, _) = app.checkpoint().await;
+    let failures = || {
+        let metrics = app.app.metrics.render();
+        let line = metrics
+            .lines()
+            .find(|line| line.starts_with("transparency_failures_total"));
+        line.map_or("0", |line| line.rsplit(' ').next().unwrap())
+            .to_owned()
+    };
+    let rename = async |from: &str, to: &str| {
+        let rename = format!("alter table followers.{from} rename to {to}");
+        sqlx::query(&rename).execute(&app.admin).await.unwrap();
+    };
+    rename("tiles", "tiles_gone").await;
+    let ada = app.signed_in("ada").await;
+    wait_until("it fails", async || failures() != "0").await;
+    app.sign_in("ada").await;
+    let made = app.vault_does(&ada, "POST", "/init", &Value::Null).await;
+    assert_eq!(app.vault_key(&ada).await, made["masterKey"]);
+    app.vault_does(&ada, "POST", "/rotate", &Value::Null).await;
+    let signed = app.get("/log/checkpoint").await;
+    assert_eq!(
+        signed.text.lines().nth(1),
+        Some(before.to_string().as_str())
+    );
+    rename("tiles_gone", "tiles").await;
+    let (now, _) = app.checkpoint().await;
+    assert!(now > before + 4, "all of it is made up for");
 }

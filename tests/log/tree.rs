@@ -67,19 +67,22 @@ fn plain(hashes: &[tlog_tiles::Hash]) -> Vec<Hash> {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_event_is_signed_for_within_a_second() {
     let app = TestApp::start(&[]).await;
-    for name in ["Ada", "Bob", "Cy"] {
-        person(name).sign_up(&app.app).await.unwrap();
+    for number in 0..20 {
+        let name = format!("P{number}");
+        person(&name).sign_up(&app.app).await.unwrap();
         signed(&app).await;
     }
-    let slowest: f64 = sqlx::query_scalar(
-        "select max(extract(epoch from c.signed_at - e.recorded_at))::float8 from events e,
-         lateral (select signed_at from followers.checkpoints where size >= e.position order by size limit 1) c",
-    )
-    .fetch_one(&app.admin)
-    .await
-    .unwrap();
-    // The machine of a test does much else; without it this takes a few milliseconds.
-    assert!(slowest < 5.0, "{slowest}");
+    let delay = async |quantile: &str| {
+        let delay = format!(
+            "select percentile_disc({quantile}) within group (order by
+                        extract(epoch from c.signed_at - e.recorded_at))::float8 from events e,
+             lateral (select signed_at from followers.checkpoints where size >= e.position order by size limit 1) c"
+        );
+        seconds(&app.admin, &delay).await
+    };
+    // The machine of a test does much else; without it the slowest takes half a second.
+    let (usual, slowest) = (delay("0.5").await, delay("1").await);
+    assert!(usual < 1.0 && slowest < 5.0, "{usual} {slowest}");
     let metrics = app.app.metrics.render();
     for name in [
         "transparency_leader",
@@ -176,34 +179,37 @@ fn a_node_that_dies_is_replaced_within_five_seconds() {
 async fn another_node_takes_over_within_five_seconds() {
     let one = TestApp::start(&[]).await;
     signed(&one).await;
-    // A node that has the lease and does nothing: as one that hangs.
-    let hung = Lease::new(one.admin.clone(), "tree", "hung");
-    wait_until("it has the lease", async || {
-        sqlx::query(
-            "update followers.leases set expires_at = clock_timestamp() - interval '1 hour'",
-        )
-        .execute(&one.admin)
-        .await
-        .unwrap();
-        hung.take().await.unwrap().is_some()
-    })
-    .await;
-    let begun: f64 = seconds(
-        &one.admin,
-        "select extract(epoch from clock_timestamp())::float8",
-    )
-    .await;
-    person("Ada").sign_up(&one.app).await.unwrap();
-    signed(&one).await;
-    let last = "select extract(epoch from max(signed_at))::float8 from followers.checkpoints";
-    let taken = seconds(&one.admin, last).await - begun;
+    let mut usual = vec![];
+    for number in 0..3 {
+        // A node that has the lease and does nothing: as one that hangs.
+        let hung = Lease::new(one.admin.clone(), "tree", &format!("hung {number}"));
+        wait_until("it has the lease", async || {
+            let free =
+                "update followers.leases set expires_at = clock_timestamp() - interval '1 hour'";
+            sqlx::query(free).execute(&one.admin).await.unwrap();
+            hung.take().await.unwrap().is_some()
+        })
+        .await;
+        let now = "select extract(epoch from clock_timestamp())::float8";
+        let begun = seconds(&one.admin, now).await;
+        person(&format!("P{number}"))
+            .sign_up(&one.app)
+            .await
+            .unwrap();
+        signed(&one).await;
+        let last = "select extract(epoch from max(signed_at))::float8 from followers.checkpoints";
+        usual.push(seconds(&one.admin, last).await - begun);
+        assert!(
+            hung.take().await.unwrap().is_none(),
+            "it is the other's by now"
+        );
+    }
+    usual.sort_by(f64::total_cmp);
+    // The machine of a test does much else, but not all the time.
+    assert!(usual[1] < 5.0, "{usual:?} s");
     assert!(
-        taken < 5.0 + 5.0,
-        "{taken} s, on a machine that does much else"
-    );
-    assert!(
-        hung.take().await.unwrap().is_none(),
-        "it is the other's by now"
+        usual[0] > 1.0,
+        "{usual:?} s: nobody takes what is another's"
     );
 }
 
