@@ -3,12 +3,16 @@
 
 use std::collections::BTreeSet;
 
+use aggregates::vault::VaultEvent;
 use futures_util::future::join_all;
+use mana_auth::custody::kind;
 use serde_json::{Value, json};
 
 use super::Mode::{Absent, Standard, WithRecovery, ZeroKnowledge};
+use super::custody::column;
 use super::{Line, MODES, Mode, bring_to, line, mode_of, off, on, other_key, wrap};
-use crate::client::{Session, UNVERIFIED};
+use crate::account::email_of;
+use crate::client::{PASSWORD, Session, UNVERIFIED};
 use crate::harness::TestApp;
 
 /// Section 5.3: of many first calls one makes the key, and all give it.
@@ -212,4 +216,87 @@ async fn a_storm_of_calls_is_one_history() {
         }
     }
     assert!(!keys.is_empty());
+}
+
+/// The recovery wraps of before that are kept of a vault, by name.
+async fn kept(app: &TestApp, who: &Session) -> Vec<String> {
+    let custody = app.app.store.custody();
+    let kept = custody.all_of(kind::RECOVERY_WRAP, &who.user_id).await;
+    let name = |bytes: &[u8]| {
+        let kept: Value = serde_json::from_slice(bytes).unwrap();
+        kept["wrap"]["wrapped_mk"].as_str().unwrap().to_owned()
+    };
+    kept.unwrap()
+        .iter()
+        .map(|(_, secret)| name(&secret.bytes))
+        .collect()
+}
+
+/// S-76, one change at a time: of a thief and an owner who change the recovery wrap at once, on two nodes, each finds what
+/// the other has left. So no wrap is lost between two changes, none is in two places, and each change is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_at_once_lose_no_recovery_wrap_s76() {
+    let app = TestApp::start(&[UNVERIFIED]).await;
+    let node = app.node(&[UNVERIFIED]).await;
+    for (number, mode) in [Standard, WithRecovery, ZeroKnowledge]
+        .into_iter()
+        .enumerate()
+    {
+        let ada = app.signed_in(&format!("p{number}")).await;
+        bring_to(&app, &ada, mode).await;
+        let calls = (0..40).map(|number| {
+            let (at, ada) = ([&app, &node][number % 2], &ada);
+            let (method, path, body) = match number % 8 {
+                5 => ("DELETE", "/recovery-wrap", Value::Null),
+                6 => (
+                    "POST",
+                    "/recovery-wrap/restore",
+                    json!({"password": PASSWORD}),
+                ),
+                7 => ("POST", "/zero-knowledge", on()),
+                _ => ("POST", "/recovery-wrap", wrap(&format!("w{number}"))),
+            };
+            async move {
+                let answered = at.vault(ada, method, path, &body).await;
+                assert!(
+                    [200, 400, 404, 409].contains(&answered.status),
+                    "{path}: {}",
+                    answered.text
+                );
+                (path, body, answered.status)
+            }
+        });
+        let answers = join_all(calls).await;
+        let mut wraps = BTreeSet::new();
+        if mode != Standard {
+            wraps.insert("first-wrapped".to_owned());
+        }
+        for (path, body, status) in &answers {
+            if *path == "/recovery-wrap" && body.is_object() {
+                assert_eq!(*status, 200);
+                wraps.insert(body["recoveryWrappedMk"].as_str().unwrap().to_owned());
+            }
+        }
+        let mut found = kept(&app, &ada).await;
+        let there: Option<String> = column(&app, &ada, "recovery_wrapped_mk").await;
+        found.extend(there);
+        assert_eq!(found.len(), wraps.len(), "each is in one place: {found:?}");
+        assert_eq!(BTreeSet::from_iter(found), wraps, "{mode:?}");
+        let events = app.vault_events(&ada.user_id).await;
+        let changed = |event: &&VaultEvent| {
+            matches!(
+                event,
+                VaultEvent::RecoveryWrapSet { .. }
+                    | VaultEvent::RecoveryWrapCleared { .. }
+                    | VaultEvent::RecoveryWrapRestored { in_place: true, .. }
+                    | VaultEvent::ZeroKnowledgeEnabled { .. }
+            )
+        };
+        let changes = events.iter().filter(changed).count();
+        let told = app
+            .mails_of("vault_changed", &email_of(&format!("p{number}")))
+            .await;
+        assert!(changes >= 25, "{changes}");
+        assert_eq!(told, changes, "{mode:?}");
+    }
 }
