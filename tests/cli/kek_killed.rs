@@ -149,3 +149,33 @@ async fn a_rewrap_that_is_killed_is_gone_on_with_and_no_fetch_fails_s72() {
     })
     .await;
 }
+
+/// A rewrap is no faster than it is told, and says how far it is and how long it still takes.
+#[tokio::test]
+async fn a_rewrap_keeps_to_its_rate_and_tells_how_long_it_takes_s72() {
+    let app = TestApp::start(&[UNVERIFIED, ("MANA_AUTH_KEKS", BOTH)]).await;
+    let cli = beside(&app).with("MANA_AUTH_KEKS", BOTH);
+    fill(&app).await;
+    cli.run(&["kek", "activate", "k2"]).await.well();
+    let said = cli
+        .run(&["kek", "rewrap", "--rate", "1000", "--json"])
+        .await;
+    assert_eq!(said.code, 0, "{}", said.err);
+    let mut told = said.json();
+    let done = told.pop().unwrap();
+    assert_eq!(done["vaults"], json!(VAULTS));
+    let number = |of: &Value, name: &str| of[name].as_f64().unwrap();
+    let all = number(&done, "vaults") + number(&done, "secrets");
+    assert!(number(&done, "seconds") >= all / 1_000.0 * 0.9, "{done}");
+    assert!(told.len() > 5, "{told:?}");
+    for (before, now) in told.iter().zip(&told[1..]) {
+        assert!(number(before, "done") <= number(now, "done"), "{now}");
+        assert!(number(now, "done") <= number(now, "total"), "{now}");
+    }
+    let middle = &told[told.len() / 2];
+    let left = (number(middle, "total") - number(middle, "done")) / number(middle, "per_second");
+    assert!(
+        (number(middle, "seconds_left") - left).abs() < 1.0,
+        "{middle}"
+    );
+}

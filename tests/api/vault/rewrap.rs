@@ -3,7 +3,7 @@
 use mana_auth::crypto::aead::Key32;
 use mana_auth::crypto::key_ring::KeyRing;
 use mana_auth::custody::Custody;
-use mana_auth::keks::Rewrapped;
+use mana_auth::keks::{Rewrapped, note_seals};
 use mana_auth::vault::{self, Stored};
 use serde_json::{Value, json};
 
@@ -199,4 +199,55 @@ async fn what_somebody_is_just_writing_is_left_for_later_s72() {
         .unwrap();
     assert_eq!((second.done, second.busy), (1, 0));
     assert_eq!(custody.wraps().await.unwrap(), [("k2".to_owned(), all)]);
+}
+
+/// What the migration takes keys to have sealed that nobody has counted yet.
+const ESTIMATE: &str = include_str!("../../../migrations/20261126161000_keks.sql");
+
+/// S-74: of a database that was used before anybody counted, more is taken to be sealed than was.
+#[tokio::test]
+async fn a_database_of_before_has_sealed_no_more_than_it_is_taken_to_have_s74() {
+    let app = TestApp::start(&[UNVERIFIED]).await;
+    let seals = async || -> i64 {
+        note_seals(&app.app.pool, &app.app.store.custody().ring())
+            .await
+            .unwrap();
+        let noted = "select seals from followers.kek_seals where kek_id = 'env-v1'";
+        sqlx::query_scalar(noted)
+            .fetch_one(&app.admin)
+            .await
+            .unwrap()
+    };
+    let before = seals().await;
+    for number in 0..3 {
+        let who = app.signed_in(&format!("p{number}")).await;
+        bring_to(&app, &who, WithRecovery).await;
+        for _ in 0..20 {
+            app.vault_does(&who, "POST", "/recovery-wrap", &wrap("w"))
+                .await;
+            app.vault_does(&who, "POST", "/rotate", &Value::Null).await;
+        }
+    }
+    let sealed = seals().await - before;
+    assert!(
+        sealed >= 3 * 40,
+        "{sealed}: a key each, and a wrap that is kept"
+    );
+    wait_until("the metrics show it", async || {
+        let metrics = app.app.metrics.render();
+        let shown = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("kek_seals{kek=\"env-v1\"} "));
+        shown.is_some_and(|seals| seals.parse::<f64>().unwrap() >= (before + sealed) as f64)
+    })
+    .await;
+    let begin = ESTIMATE.find("insert into followers.kek_seals").unwrap();
+    let estimate = ESTIMATE[begin..].split(';').next().unwrap();
+    sqlx::query("delete from followers.kek_seals")
+        .execute(&app.admin)
+        .await
+        .unwrap();
+    sqlx::query(estimate).execute(&app.admin).await.unwrap();
+    let taken = seals().await;
+    assert!(taken >= sealed, "{taken} of {sealed}");
 }
