@@ -7,6 +7,7 @@ import { clientAccount } from './scenarios/client_account.mjs';
 import { cors } from './scenarios/cors.mjs';
 import { credits } from './scenarios/credits.mjs';
 import { keyRotation } from './scenarios/key_rotation.mjs';
+import { lyingServer } from './scenarios/lying_server.mjs';
 import { mailOutage } from './scenarios/mail_outage.mjs';
 import { ownRoutes } from './scenarios/own_routes.mjs';
 import { ownRoutesAccount } from './scenarios/own_routes_account.mjs';
@@ -26,6 +27,7 @@ describe('the service', () => {
   ownRoutes(world);
   ownRoutesAccount(world);
   vault(world);
+  lyingServer(world);
   credits(world);
   mailOutage(world);
   cors(world);
