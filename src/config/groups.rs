@@ -27,6 +27,11 @@ pub const DEVELOPMENT_SERVICE_KEY: &str = "dev-service-key";
 pub const SECRET_MIN_CHARS: usize = 30;
 /// Shortest service key in production, in characters.
 pub const SERVICE_KEY_MIN_CHARS: usize = 16;
+/// The key-encryption key of the original's test vectors (contract section 5.1); production refuses it.
+pub const PUBLISHED_KEK: [u8; 32] = [
+    1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26,
+    27, 28, 29, 30, 31, 32,
+];
 /// Id of the key-encryption key given as `MANA_AUTH_KEK`; stored beside every wrap (contract section 5.1).
 pub const KEK_ID: &str = "env-v1";
 /// Origins that every development stack trusts (contract section 1.3).
@@ -397,6 +402,9 @@ pub fn read_keks(reader: &mut Reader, production: bool) -> Vec<Kek> {
                     "{name}: THE KEY {} IS ALL ZERO. Everybody can open what it wraps; rotate it now",
                     kek.id
                 ));
+            }
+            if production && keks.iter().any(|kek| kek.key.expose() == &PUBLISHED_KEK) {
+                reader.problem(name, "has a published key, which production refuses");
             }
             keks
         }

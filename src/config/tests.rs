@@ -385,8 +385,10 @@ fn complete_production_starts_without_a_warning() {
     assert_eq!(config.mail_from.to_string(), "Mana <noreply@auth.mana.how>");
 }
 
+/// S-71 of key-encryption keys, and the like of other secrets.
 #[test]
-fn production_refuses_what_is_missing_short_or_published() {
+fn production_refuses_what_is_missing_short_or_published_s71() {
+    const PUBLISHED: &str = "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=";
     let library = LIBRARY_SECRET;
     let listed = format!("2:{SECRET},1:short");
     let refused = [
@@ -400,6 +402,7 @@ fn production_refuses_what_is_missing_short_or_published() {
         ("BETTER_AUTH_SECRET", "BETTER_AUTH_SECRET", library),
         ("MANA_AUTH_KEK", "MANA_AUTH_KEK", ""),
         ("MANA_AUTH_KEK", "MANA_AUTH_KEK", "AAAA"),
+        ("MANA_AUTH_KEK", "MANA_AUTH_KEK", PUBLISHED),
         ("MANA_SERVICE_KEY", "MANA_SERVICE_KEY", ""),
         ("MANA_SERVICE_KEY", "MANA_SERVICE_KEY", "dev-service-key"),
         ("MANA_SERVICE_KEY", "MANA_SERVICE_KEY", "0123456789abcde"),
@@ -432,6 +435,15 @@ fn production_refuses_what_is_missing_short_or_published() {
         ("BETTER_AUTH_SECRETS", listed.as_str()),
     ];
     assert!(problems(production(&list))[0].starts_with("BETTER_AUTH_SECRETS: is too short"));
+    let list = format!("k2:{ZERO_KEK},k1:{PUBLISHED}");
+    let found = problems(production(&[
+        ("MANA_AUTH_KEK", ""),
+        ("MANA_AUTH_KEKS", &list),
+    ]));
+    assert_eq!(
+        found,
+        ["MANA_AUTH_KEKS: has a published key, which production refuses"]
+    );
     let nothing = problems(read(&[("NODE_ENV", "production")]));
     assert_eq!(nothing.len(), 6, "{nothing:?}");
 }
