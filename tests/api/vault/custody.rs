@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use chrono::TimeDelta;
 use mana_auth::cluster::Role;
 use mana_auth::crypto::aead::{self, Key32};
 use mana_auth::database;
@@ -377,6 +378,11 @@ async fn a_row_has_the_bytes_that_the_contract_says() {
     let status = app.vault_does(&ada, "GET", "/status", &Value::Null).await;
     let set_at = status["recoverySetAt"].as_str().unwrap();
     assert!(set_at.len() == 24 && set_at.ends_with('Z'), "{set_at}");
+    app.clock.advance(TimeDelta::minutes(1));
+    app.vault_does(&ada, "POST", "/recovery-wrap", &wrap("again"))
+        .await;
+    let again = app.vault_does(&ada, "GET", "/status", &Value::Null).await;
+    assert_ne!(again["recoverySetAt"], status["recoverySetAt"], "each time");
     app.vault_does(&ada, "POST", "/rotate", &Value::Null).await;
     let rotated: Option<chrono::DateTime<chrono::Utc>> = column(&app, &ada, "rotated_at").await;
     assert_eq!(rotated, Some(app.clock.now()));
