@@ -22,7 +22,7 @@ pub use csv::CsvLines;
 
 /// The read model.
 pub const MODEL: &Projection = &projections::vault_audit::PROJECTION;
-/// A search that takes longer is given up, in milliseconds: no index helps it, and it would hold a connection.
+/// A search that takes longer is given up, in milliseconds: it would hold a connection.
 const SEARCH_MAX_MS: u32 = 5_000;
 
 /// The moment as of which the log is read.
@@ -135,7 +135,7 @@ pub async fn until(app: &App, at: Option<At>, known: i64) -> Result<i64, sqlx::E
     let until = match at {
         None => known,
         Some(At::Position(position)) => position,
-        Some(At::Time(at)) => page::position_at(&app.pool, at).await?,
+        Some(At::Time(at)) => page::position_at(&app.pool, at, known).await?,
     };
     Ok(until.min(known))
 }

@@ -83,7 +83,7 @@ impl Draw {
 /// One page of a table with so many rows.
 type Ask = fn(&mut Draw, i64) -> Asked;
 
-const ASKED: [(&str, Ask); 6] = [
+const ASKED: [(&str, Ask); 9] = [
     ("somebody's own page", |draw, _| Asked {
         user_id: Some(format!("{:032}", draw.below(PEOPLE))),
         ..Asked::default()
@@ -99,6 +99,17 @@ const ASKED: [(&str, Ask); 6] = [
         asked.beyond = draw.position(rows);
         asked
     }),
+    ("by a status", |draw, rows| Asked {
+        actions: vec![],
+        beyond: draw.position(rows),
+        ..called(draw)
+    }),
+    ("by what never is", |draw, rows| Asked {
+        actions: vec!["fetch".to_owned(), "zk_enable".to_owned()],
+        statuses: vec![404],
+        beyond: draw.position(rows),
+        ..Asked::default()
+    }),
     ("by address", |draw, _| Asked {
         ip_address: {
             let person = draw.below(PEOPLE);
@@ -113,16 +124,34 @@ const ASKED: [(&str, Ask); 6] = [
         ..Asked::default()
     }),
     ("of a range of time", |draw, rows| {
-        let from = BEGUN + draw.below(rows.unsigned_abs()) as i64;
-        let to = from + draw.below(RANGE) as i64 + 1;
-        Asked {
-            oldest_first: draw.below(2) == 0,
-            from: DateTime::from_timestamp(from, 0),
-            to: DateTime::from_timestamp(to, 0),
-            ..Asked::default()
-        }
+        in_range(draw, rows, RANGE)
     }),
+    (
+        "by action and status, of a long range of time",
+        |draw, rows| {
+            let Asked {
+                actions, statuses, ..
+            } = called(draw);
+            Asked {
+                actions,
+                statuses,
+                ..in_range(draw, rows, rows.unsigned_abs())
+            }
+        },
+    ),
 ];
+
+/// Somewhere, and at most so many seconds long.
+fn in_range(draw: &mut Draw, rows: i64, longest: u64) -> Asked {
+    let from = BEGUN + draw.below(rows.unsigned_abs()) as i64;
+    let to = from + draw.below(longest) as i64 + 1;
+    Asked {
+        oldest_first: draw.below(2) == 0,
+        from: DateTime::from_timestamp(from, 0),
+        to: DateTime::from_timestamp(to, 0),
+        ..Asked::default()
+    }
+}
 
 /// One of the kinds of calls, whether there are many of it or few.
 fn called(draw: &mut Draw) -> Asked {

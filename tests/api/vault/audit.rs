@@ -1,6 +1,7 @@
 //! The audit log: what its rows say, in pages and as of before, and what stays of it.
 
 mod asked;
+mod ranges;
 mod readers;
 
 use std::collections::BTreeSet;
