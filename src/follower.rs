@@ -367,6 +367,27 @@ pub async fn parked(db: impl PgExecutor<'_>, model: &str) -> Result<Vec<Parked>,
     .await
 }
 
+/// Whether rows of a model are missing up to a position because streams wait, or one stream of this id if it is named.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn is_incomplete(
+    db: impl PgExecutor<'_>,
+    model: &str,
+    stream_id: Option<&str>,
+    until: i64,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "select exists (select from followers.parked
+                        where model = $1 and ($2 is null or stream_id = $2) and position <= $3)",
+    )
+    .bind(model)
+    .bind(stream_id)
+    .bind(until)
+    .fetch_one(db)
+    .await
+}
+
 async fn park(
     tx: &mut PgConnection,
     model: &Projection,

@@ -15,6 +15,7 @@ use projections::{AnyEvent, Projection};
 use serde::Serialize;
 
 use crate::app::App;
+use crate::follower;
 use crate::http::shapes::iso;
 use crate::store::{StoreError, log};
 
@@ -125,6 +126,8 @@ pub struct Page {
     pub next: Option<i64>,
     /// How far the rows can reach: the position as of which the log is read.
     pub until: i64,
+    /// Whether rows are missing, because an event of the vault, or of any, cannot be read.
+    pub incomplete: bool,
 }
 
 /// The position as of which the log is read, where `known` is the last position that the model has.
@@ -146,13 +149,21 @@ pub async fn until(app: &App, at: Option<At>, known: i64) -> Result<i64, sqlx::E
 /// When the database does not answer, or the search takes too long.
 pub async fn read(app: &App, mut asked: Asked, until: i64) -> Result<Page, sqlx::Error> {
     let limit = usize::try_from(asked.limit).unwrap_or(0);
+    let (model, owner) = (MODEL.name, asked.user_id.as_deref());
+    // Before the rows: a vault that goes on meanwhile is then called incomplete once too often, not once too seldom.
+    let incomplete = follower::is_incomplete(&app.pool, model, owner, until).await?;
     // One more tells whether there are more.
     asked.limit += 1;
     let mut rows = page::page(&app.pool, &asked, until, SEARCH_MAX_MS).await?;
     let more = rows.len() > limit;
     rows.truncate(limit);
     let next = rows.last().filter(|_| more).map(|row| row.position);
-    Ok(Page { rows, next, until })
+    Ok(Page {
+        rows,
+        next,
+        until,
+        incomplete,
+    })
 }
 
 /// Whether a text may be an id of a person.

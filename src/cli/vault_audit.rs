@@ -119,13 +119,14 @@ async fn show(app: &App, arguments: Arguments) -> anyhow::Result<()> {
     let mut out = Out::new(format)?;
     let mut meter = (!io::stdout().is_terminal()).then(|| Meter::new("audit vault", false));
     let mut asked = arguments.asked(id);
-    let mut rows = 0;
+    let (mut rows, mut incomplete) = (0, false);
     loop {
         let page = vault_audit::read(app, asked.clone(), until).await?;
         for row in &page.rows {
             out.put(row)?;
             rows += 1;
         }
+        incomplete |= page.incomplete;
         if let Some(meter) = &mut meter {
             meter.count(rows, None);
         }
@@ -148,6 +149,10 @@ async fn show(app: &App, arguments: Arguments) -> anyhow::Result<()> {
             grouped(vault.position)
         ))?;
     }
+    ensure!(
+        !incomplete,
+        "rows are missing, as an event of this vault cannot be read; mana-auth doctor names it"
+    );
     Ok(())
 }
 

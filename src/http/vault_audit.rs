@@ -263,7 +263,8 @@ async fn answer(call: &Call, wanted: Wanted) -> Result<Response, Problem> {
         as_csv(&page).map_err(|_| Problem::Internal)?
     } else {
         let events: Vec<Line<'_>> = page.rows.iter().map(Line::from).collect();
-        let mut body = json!({"events": events, "nextCursor": next, "position": known});
+        let incomplete = page.incomplete;
+        let mut body = json!({"events": events, "nextCursor": next, "position": known, "incomplete": incomplete});
         if let Some(owner) = owner {
             body["vault"] = json!(vault_audit::as_of(app, &UserId::new(owner), until).await?);
         }
@@ -271,10 +272,12 @@ async fn answer(call: &Call, wanted: Wanted) -> Result<Response, Problem> {
     };
     let headers = response.headers_mut();
     headers.insert("x-model-position", HeaderValue::from(known));
+    let incomplete = if page.incomplete { "true" } else { "false" };
+    headers.insert("x-incomplete", HeaderValue::from_static(incomplete));
     if let Some(next) = next.and_then(|next| HeaderValue::from_str(&next).ok()) {
         headers.insert("x-next-cursor", next);
     }
-    for name in ["X-Model-Position", "X-Next-Cursor"] {
+    for name in ["X-Model-Position", "X-Incomplete", "X-Next-Cursor"] {
         answers::expose(&mut response, name);
     }
     Ok(response)

@@ -207,3 +207,36 @@ async fn a_long_history_is_printed_whole() {
     assert!(positions.is_sorted());
     assert_eq!(positions[0], -2500);
 }
+
+/// A history that lacks rows is printed as far as it goes, and does not pass for a whole one.
+#[tokio::test]
+async fn a_history_that_lacks_rows_ends_with_an_error() {
+    let app = TestApp::start(&[UNVERIFIED]).await;
+    let ada = app.signed_in("lovelace").await;
+    let positions = history(&app, &ada).await;
+    let cli = beside(&app);
+    assert_eq!(read(&cli, &[&ada.user_id]).await.len(), 3);
+    sqlx::query("insert into followers.parked (model, stream_type, stream_id, position, error) values ('vault_audit', 'vault', $1, $2, 'it does not open')")
+        .bind(&ada.user_id)
+        .bind(positions[2])
+        .execute(&app.admin)
+        .await
+        .unwrap();
+    for format in ["table", "json", "csv"] {
+        let arguments = ["audit", "vault", &ada.user_id, "--format", format];
+        let said = cli.run(&arguments).await;
+        assert_eq!(said.code, 1, "{format}");
+        assert!(
+            said.out.contains("not-initialised"),
+            "{format}: {}",
+            said.out
+        );
+        assert!(
+            said.err.contains("rows are missing"),
+            "{format}: {}",
+            said.err
+        );
+    }
+    let before = (positions[2] - 1).to_string();
+    assert_eq!(read(&cli, &[&ada.user_id, "--at", &before]).await.len(), 2);
+}

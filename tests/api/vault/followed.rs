@@ -8,7 +8,9 @@ use serde_json::Value;
 use sqlx::Executor as _;
 
 use super::Mode::Standard;
+use super::audit::{ALL, of};
 use super::{VAULT, bring_to};
+use crate::admin::ADMINS;
 use crate::client::{Session, UNVERIFIED, answer};
 use crate::deletion::delete_account;
 use crate::harness::{TestApp, wait_until};
@@ -163,15 +165,45 @@ async fn another_node_goes_on_where_one_was_stopped() {
     assert_eq!(compare(&app, model()).await.differing, Vec::<String>::new());
 }
 
+/// What pages say of ada's vault and of all of them; bob's has all its rows.
+async fn assert_incomplete(
+    app: &TestApp,
+    root: &Session,
+    ada: &Session,
+    bob: &Session,
+    incomplete: bool,
+) {
+    for (path, wanted) in [
+        (ALL.to_owned(), incomplete),
+        (of(&ada.user_id), incomplete),
+        (format!("{ALL}?userId={}", ada.user_id), incomplete),
+        (of(&bob.user_id), false),
+        (format!("{ALL}?userId={}", bob.user_id), false),
+    ] {
+        let read = app.audit(root, &path).await;
+        assert_eq!(read.json()["incomplete"], wanted, "{path}");
+        let join = if path.contains('?') { '&' } else { '?' };
+        let csv = app.audit(root, &format!("{path}{join}format=csv")).await;
+        assert_eq!(csv.header("x-incomplete"), wanted.to_string(), "{path}");
+    }
+    for (who, wanted) in [(ada, incomplete), (bob, false)] {
+        let own = app.own_audit(who, "").await;
+        assert_eq!(own.json()["incomplete"], wanted);
+        assert_eq!(own.header("x-incomplete"), wanted.to_string());
+    }
+}
+
 /// An event that does not open holds up its own stream, is shown, and is made up for.
 #[tokio::test]
 async fn a_broken_event_parks_its_stream_and_no_other() {
-    let app = TestApp::start(&[UNVERIFIED, PROXY]).await;
+    let app = TestApp::start(&[&ADMINS[..], &[PROXY]].concat()).await;
+    let root = app.signed_in("root").await;
     let (ada, bob) = (app.signed_in("ada").await, app.signed_in("bob").await);
     for who in [&ada, &bob] {
         bring_to(&app, who, Standard).await;
     }
     app.followed().await;
+    assert_incomplete(&app, &root, &ada, &bob, false).await;
     hold_back(&app).await;
     fetch(&app, &ada).await;
     let last = "aggregate_type = 'vault' and position = (select max(position) from events)";
@@ -199,6 +231,14 @@ async fn a_broken_event_parks_its_stream_and_no_other() {
         (parked.stream_type.as_str(), parked.stream_id.as_str()),
         ("vault", ada.user_id.as_str())
     );
+    assert_incomplete(&app, &root, &ada, &bob, true).await;
+    let before = format!("?at={}", parked.position - 1);
+    let before = app.own_audit(&ada, &before);
+    assert_eq!(
+        before.await.json()["incomplete"],
+        false,
+        "nothing is missing until then"
+    );
 
     tamper(
         &app,
@@ -215,6 +255,7 @@ async fn a_broken_event_parks_its_stream_and_no_other() {
     })
     .await;
     assert_eq!(rows(&app, &ada.user_id).await.len(), 3);
+    assert_incomplete(&app, &root, &ada, &bob, false).await;
     assert_eq!(compare(&app, model()).await.differing, Vec::<String>::new());
 }
 
