@@ -25,6 +25,13 @@ pub enum ReadLog {
     },
     /// The audit log of all vaults.
     Vaults,
+    /// The security log of one person.
+    SecurityLog {
+        /// Whose.
+        owner: UserId,
+    },
+    /// The security log of all people.
+    SecurityLogs,
     /// The events themselves as they are stored, personal fields sealed.
     Events {
         /// First position.

@@ -268,7 +268,7 @@ fn every_reason_has_a_golden_file_in_each_event_that_has_one() {
         }),
     );
     check_variants(
-        variants!(ReadLog: Vault, Vaults, Events),
+        variants!(ReadLog: Vault, Vaults, SecurityLog, SecurityLogs, Events),
         events(&users).filter_map(|event| match event {
             UserEvent::AuditRead { reading, .. } => Some(&reading.of),
             _ => None,

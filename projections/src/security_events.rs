@@ -307,6 +307,8 @@ fn read(Reading { of, filters }: &Reading) -> Value {
     let mut metadata = match of {
         ReadLog::Vault { owner } => json!({"of": "vault", "userId": owner}),
         ReadLog::Vaults => json!({"of": "vaults"}),
+        ReadLog::SecurityLog { owner } => json!({"of": "security_log", "userId": owner}),
+        ReadLog::SecurityLogs => json!({"of": "security_logs"}),
         ReadLog::Events { from, to } => json!({"of": "events", "from": from, "to": to}),
     };
     if !filters.is_empty() {
@@ -492,6 +494,9 @@ mod tests {
     #[test]
     fn whoever_reads_what_others_did_has_a_line_of_what_it_was() {
         let owner = UserId::new("u2");
+        let of_owner = ReadLog::SecurityLog {
+            owner: owner.clone(),
+        };
         let vaults = json!({"of": "vaults", "filters": ["ipAddress"]});
         for (of, filters, metadata) in [
             (
@@ -500,6 +505,16 @@ mod tests {
                 json!({"of": "vault", "userId": "u2"}),
             ),
             (ReadLog::Vaults, vec!["ipAddress".to_owned()], vaults),
+            (
+                of_owner,
+                vec![],
+                json!({"of": "security_log", "userId": "u2"}),
+            ),
+            (
+                ReadLog::SecurityLogs,
+                vec!["type".to_owned()],
+                json!({"of": "security_logs", "filters": ["type"]}),
+            ),
             (
                 ReadLog::Events { from: 1, to: 9 },
                 vec![],

@@ -12,8 +12,8 @@ use super::limits::Limit;
 use super::web::Web;
 use super::{
     account, admin, api_keys, auth, callback, link_pages, linked, magic_link, multi_session,
-    organizations, passkeys, social, transparency, two_factor, v1_account, v1_auth, v1_passkeys,
-    vault, vault_audit,
+    organizations, passkeys, security_events, social, transparency, two_factor, v1_account,
+    v1_auth, v1_passkeys, vault, vault_audit,
 };
 use crate::config::Config;
 
@@ -128,11 +128,12 @@ pub fn areas() -> [(&'static str, Vec<Door>); 7] {
     let own = v1_auth::doors()
         .into_iter()
         .chain(v1_account::doors())
+        .chain([security_events::own_door()])
         .chain(link_pages::doors())
         .chain(magic_link::page_doors())
         .chain(v1_passkeys::doors())
         .collect();
-    let mut admin = v1_account::admin_doors();
+    let mut admin = vec![security_events::admin_door()];
     admin.extend(vault_audit::admin_doors());
     let mut vault = vault::doors();
     vault.push(vault_audit::own_door());

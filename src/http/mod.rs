@@ -22,6 +22,7 @@ pub mod organizations;
 pub mod origin;
 pub mod passkeys;
 pub mod request;
+pub mod security_events;
 pub mod sessions;
 pub mod shapes;
 pub mod social;

@@ -1,5 +1,4 @@
-//! `/api/v1/auth/*`: what people do with their own account through the apps' own clients; and the security log for
-//! admins. A session shows itself by its cookie, by its token as bearer, or by an access token as bearer.
+//! `/api/v1/auth/*`: what people do with their own account through the apps' own clients. A session shows itself by its cookie, by its token as bearer, or by an access token as bearer.
 //!
 //! | method | path | |
 //! |---|---|---|
@@ -10,9 +9,7 @@
 //! | POST | `/resend-verification` | mail the verification link again |
 //! | POST | `/change-password`, `/change-email` | |
 //! | DELETE | `/account` | |
-//! | GET | `/security-events` | one's own security log |
 //! | GET, DELETE | `/sessions`, `/sessions/{id}` | one's own sessions |
-//! | GET | `/api/v1/admin/security-events` | everybody's security log |
 
 use aggregates::session::EndReason;
 use axum::extract::Path;
@@ -21,8 +18,6 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, extract::Request};
-use chrono::DateTime;
-use projections::security_events::{self, Asked, SecurityEventRow};
 use projections::sessions::SessionRow;
 use projections::users::UserRow;
 use serde_json::{Value, json};
@@ -33,7 +28,7 @@ use super::auth::{known_password, new_password};
 use super::doors::{Checks, Door};
 use super::error::Problem;
 use super::limits;
-use super::request::{BodyTypes, Fields};
+use super::request::BodyTypes;
 use super::sessions::{Person, Presented};
 use super::shapes::{iso, user_json};
 use super::v1_auth::{fields, landing_page};
@@ -44,9 +39,6 @@ use crate::mail::{Device, Locale};
 use crate::sessions::Live;
 use crate::store::forget_written;
 use crate::{self_service, sign_in, signups};
-
-/// Lines of the security log in one answer: by default, and at most.
-const EVENTS: (i64, i64) = (50, 200);
 
 /// The doors of `/api/v1/auth`.
 pub fn doors() -> Vec<Door> {
@@ -75,19 +67,9 @@ pub fn doors() -> Vec<Door> {
             .limited(limits::DELETE_ACCOUNT)
             .checking(Checks::Password)
             .after_step_up(),
-        get_door("/security-events", get(own_security_events)),
         get_door("/sessions", get(sessions)),
         Door::open(Method::DELETE, "/sessions/{id}", delete(end_session)).also_impersonated(),
     ]
-}
-
-/// The doors of `/api/v1/admin`.
-pub fn admin_doors() -> Vec<Door> {
-    vec![Door::open(
-        Method::GET,
-        "/security-events",
-        get(all_security_events),
-    )]
 }
 
 /// Gives problems the shape that the clients of bearer-guarded routes know.
@@ -282,86 +264,6 @@ async fn delete_account(call: Call) -> Result<Response, Problem> {
 
 fn success() -> Response {
     Json(json!({"success": true})).into_response()
-}
-
-/// A number of lines that may be asked for; whatever else is asked for counts as nothing.
-fn limit_of(fields: &Fields) -> i64 {
-    let asked = fields.raw("limit").and_then(Value::as_str);
-    asked
-        .and_then(|text| text.parse().ok())
-        .filter(|lines| *lines >= 1)
-        .map_or(EVENTS.0, |lines: i64| lines.min(EVENTS.1))
-}
-
-async fn own_security_events(call: Call) -> Result<Response, Problem> {
-    let person = call.required_person().await?;
-    let asked = Asked {
-        user_id: Some(&person.live.user.id),
-        limit: limit_of(&Fields::of_query(call.query.as_deref())),
-        ..Asked::default()
-    };
-    let lines = security_events::page(&call.app().pool, asked).await?;
-    // The names in small letters, as the apps show them.
-    let list: Vec<Value> = lines
-        .iter()
-        .map(|row| event_json(row, row.event_type.to_lowercase()))
-        .collect();
-    Ok(Json(list).into_response())
-}
-
-fn event_json(row: &SecurityEventRow, event_type: String) -> Value {
-    json!({
-        "id": row.id, "eventType": event_type, "ipAddress": row.ip_address, "userAgent": row.user_agent,
-        "metadata": row.metadata, "createdAt": iso(row.created_at),
-    })
-}
-
-/// Everybody's security log, or one person's, in pages.
-async fn all_security_events(call: Call) -> Result<Response, Problem> {
-    call.required_auditor().await?;
-    let mut fields = Fields::of_query(call.query.as_deref());
-    let user_id = fields.optional_text("userId");
-    let event_type = fields.optional_text("type").map(|name| name.to_uppercase());
-    let before = match fields.optional_text("before") {
-        None => None,
-        Some(cursor) => Some(read_cursor(&cursor).ok_or_else(|| {
-            Problem::Validation("[query.before] Invalid input: not a cursor".to_owned())
-        })?),
-    };
-    for asked in ["userId", "type"] {
-        fields.check_kept(asked);
-    }
-    fields.done()?;
-    let limit = limit_of(&fields);
-    let asked = Asked {
-        user_id: user_id.as_deref(),
-        event_type: event_type.as_deref(),
-        before: before.as_ref().map(|(at, id)| (*at, id.as_str())),
-        limit,
-    };
-    let lines = security_events::page(&call.app().pool, asked).await?;
-    let is_full = i64::try_from(lines.len()).is_ok_and(|lines| lines == limit);
-    let next = lines
-        .last()
-        .filter(|_| is_full)
-        .map(|row| format!("{}_{}", row.created_at.timestamp_millis(), row.id));
-    let events: Vec<Value> = lines
-        .iter()
-        .map(|row| {
-            let mut event = event_json(row, row.event_type.clone());
-            event["userId"] = json!(row.user_id);
-            event
-        })
-        .collect();
-    Ok(Json(json!({"events": events, "next": next})).into_response())
-}
-
-/// Time and id of the line that a page ended with: nothing that its reader does not know.
-fn read_cursor(text: &str) -> Option<(DateTime<chrono::Utc>, String)> {
-    let (millis, id) = text.split_once('_')?;
-    let at = DateTime::from_timestamp_millis(millis.parse().ok()?)?;
-    let is_id = |c: char| c.is_ascii_hexdigit() || c == '-';
-    (id.len() == 36 && id.chars().all(is_id)).then(|| (at, id.to_owned()))
 }
 
 async fn sessions(call: Call) -> Result<Response, Problem> {

@@ -48,13 +48,14 @@ impl Watched {
         answer(request.bearer_auth(token)).await
     }
 
-    /// The lines of the admin's view that were not there before.
+    /// The lines of the admin's view that were not there before, without those of its being read.
     async fn new_lines(&mut self) -> Vec<Value> {
         let answer = self.ask("limit=200").await;
         assert_eq!(answer.status, 200, "{}", answer.text);
         let lines = answer.json()["events"].as_array().unwrap().clone();
         lines
             .into_iter()
+            .filter(|line| type_of(line) != "AUDIT_READ")
             .filter(|line| self.seen.insert(line["id"].as_str().unwrap().to_owned()))
             .collect()
     }

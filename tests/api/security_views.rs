@@ -86,6 +86,13 @@ async fn people_see_their_own_lines_newest_first_and_no_others() {
     );
 }
 
+/// The lines of a page without those of reading pages, of which each page adds one.
+fn but_readings(page: &Value) -> Vec<Value> {
+    let lines = page["events"].as_array().unwrap().iter();
+    let others = lines.filter(|line| type_of(line) != "AUDIT_READ");
+    others.cloned().collect()
+}
+
 /// Admins page through everybody's lines: each once, though many are of the same millisecond.
 #[tokio::test]
 async fn admins_see_all_lines_in_pages_without_gap_or_repeat() {
@@ -109,7 +116,7 @@ async fn admins_see_all_lines_in_pages_without_gap_or_repeat() {
         ("type=x", 0),
     ] {
         let whole = watched.ask(&format!("limit=200&{filter}")).await.json();
-        let whole = whole["events"].as_array().unwrap();
+        let whole = but_readings(&whole);
         assert_eq!(whole.len(), lines, "{filter}");
         for limit in [1, 4, 27] {
             let (mut paged, mut next) = (Vec::new(), String::new());
@@ -118,18 +125,17 @@ async fn admins_see_all_lines_in_pages_without_gap_or_repeat() {
                     .ask(&format!("limit={limit}&{filter}{next}"))
                     .await
                     .json();
-                let events = page["events"].as_array().unwrap().clone();
-                assert!(events.len() <= limit);
-                paged.extend(events);
+                assert!(page["events"].as_array().unwrap().len() <= limit);
+                paged.extend(but_readings(&page));
                 match page["next"].as_str() {
                     Some(cursor) => next = format!("&before={cursor}"),
                     None => break,
                 }
             }
-            assert_eq!(&paged, whole, "{filter} by {limit}");
+            assert_eq!(paged, whole, "{filter} by {limit}");
         }
     }
-    let by_default = watched.ask("").await.json();
+    let by_default = watched.ask("type=LOGIN_FAILURE").await.json();
     assert_eq!(by_default["next"], Value::Null);
     let cursor = watched.ask("limit=1").await.json()["next"].clone();
     let cursor = cursor.as_str().unwrap();

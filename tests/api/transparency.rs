@@ -213,10 +213,48 @@ async fn an_auditor_reads_the_security_log_and_is_no_admin() {
         200
     );
     let jwt = app.jwt(&ada.cookie).await;
-    let request = app
-        .request("GET", "/api/v1/admin/security-events")
-        .bearer_auth(&jwt);
-    assert_eq!(answer(request).await.status, 200);
+    // Each reading is an event of the reader, there before the answer: it names whose log, and no value of a filter.
+    let read = "events where event_type = 'user.audit_read'";
+    let user_id = format!("userId={}", ada.user_id);
+    for (n, (query, metadata)) in [
+        ("", serde_json::json!({"of": "security_logs"})),
+        (
+            user_id.as_str(),
+            serde_json::json!({"of": "security_log", "userId": ada.user_id, "filters": ["userId"]}),
+        ),
+        (
+            "userId=lovelace&type=login_success&limit=5",
+            serde_json::json!({"of": "security_logs", "filters": ["type", "userId"]}),
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let request = app.request("GET", &format!("/api/v1/admin/security-events?{query}"));
+        let shown = answer(request.bearer_auth(&jwt)).await;
+        assert_eq!(shown.status, 200, "{}", shown.text);
+        assert_eq!(app.count(read).await, n as i64 + 1, "{query}");
+        let position: i64 = shown.header("x-log-position").parse().unwrap();
+        assert_eq!(
+            position,
+            app.head().await,
+            "its event is the last of the log"
+        );
+        let log = app
+            .get_as("/api/v1/auth/security-events?limit=100", &ada.cookie)
+            .await
+            .json();
+        let is_it =
+            |line: &&Value| line["eventType"] == "audit_read" && line["metadata"] == metadata;
+        let lines = log.as_array().unwrap().iter().filter(is_it);
+        assert_eq!(lines.count(), 1, "{query}: {log}");
+    }
+    for (who, query, status) in [(&eve, "", 403), (&ada, "before=x", 400)] {
+        let jwt = app.jwt(&who.cookie).await;
+        let request = app.request("GET", &format!("/api/v1/admin/security-events?{query}"));
+        assert_eq!(answer(request.bearer_auth(&jwt)).await.status, status);
+    }
+    assert_eq!(app.count(read).await, 3, "what is refused shows nothing");
     app.effects_done().await;
     let before = app.state().await;
     for (what, body) in [

@@ -205,7 +205,12 @@ fn readings() -> Vec<(&'static str, UserEvent)> {
         at: at(37),
     };
     let owner = UserId::new("u0000000000000000000000000000002");
+    let of_owner = ReadLog::SecurityLog {
+        owner: owner.clone(),
+    };
     vec![
+        (".security_log", read(of_owner, &["userId"])),
+        (".security_logs", read(ReadLog::SecurityLogs, &["type"])),
         (".vault", read(ReadLog::Vault { owner }, &[])),
         (
             ".vaults",
