@@ -192,8 +192,9 @@ async fn a_long_history_is_printed_whole() {
     .await;
     sqlx::raw_sql(
         "insert into read.vault_audit (id, position, user_id, action, status, created_at)
-         select 'row ' || n, -n, user_id, 'fetch', 200, created_at
-         from generate_series(1, 2500) n, (select * from read.vault_audit limit 1) one",
+         select 'row ' || n, 10000 + n, user_id, 'fetch', 200, created_at
+         from generate_series(1, 2500) n, (select * from read.vault_audit limit 1) one;
+         update followers.models set position = 12500 where name = 'vault_audit'",
     )
     .execute(&app.admin)
     .await
@@ -205,7 +206,7 @@ async fn a_long_history_is_printed_whole() {
         .collect();
     assert_eq!(positions.len(), 2503);
     assert!(positions.is_sorted());
-    assert_eq!(positions[0], -2500);
+    assert_eq!(positions[2502], 12_500);
 }
 
 /// A history that lacks rows is printed as far as it goes, and does not pass for a whole one.
