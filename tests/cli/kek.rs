@@ -5,7 +5,7 @@ use std::fs;
 use mana_auth::crypto::key_ring::KeyRing;
 use serde_json::{Value, json};
 
-use crate::client::{Session, UNVERIFIED, answer};
+use crate::client::{PASSWORD, Session, UNVERIFIED, answer};
 use crate::command::{Cli, fresh_path};
 use crate::harness::{TestApp, wait_until};
 use crate::place::{Place, beside, tamper};
@@ -196,6 +196,63 @@ async fn a_key_takes_the_place_of_another_on_two_nodes_s72_s73() {
     let refused = sqlx::query(late).execute(&app.app.pool).await.unwrap_err();
     let refused = refused.into_database_error().unwrap();
     assert_eq!(refused.message(), "key-encryption key env-v1 is retired");
+}
+
+/// The row of such a vault still names the key that wrapped it once.
+#[tokio::test]
+async fn a_zero_knowledge_vault_does_not_need_the_key_that_wrapped_it_before_s73() {
+    let app = TestApp::start(&[UNVERIFIED, ("MANA_AUTH_KEKS", BOTH)]).await;
+    let cli = beside(&app).with("MANA_AUTH_KEKS", BOTH);
+    let (ada, key) = with_vault(&app, "lovelace").await;
+    let (bob, _) = with_vault(&app, "hopper").await;
+    let call = async |path: &str, body: Value| {
+        let request = app.request("POST", &format!("/api/v1/me/encryption-vault{path}"));
+        let done = answer(request.bearer_auth(&ada.token).json(&body)).await;
+        assert_eq!(done.status, 200, "{path}: {}", done.text);
+    };
+    let recovery = |name: &str| json!({"recoveryWrappedMk": name, "recoveryIv": name});
+    call("/recovery-wrap", recovery("first")).await;
+    call("/zero-knowledge", json!({"enable": true})).await;
+    cli.run(&["kek", "activate", "k2"]).await.well();
+    wait_for(&[&app], "k2", &["env-v1", "k2"]).await;
+    assert_eq!(status(&cli, "env-v1").await["vaults"], 1, "that of hopper");
+    cli.run(&["kek", "rewrap", "--rate", "0"]).await.well();
+    cli.run(&["kek", "retire", "env-v1"]).await.well();
+    wait_for(&[&app], "k2", &["k2"]).await;
+
+    call("/recovery-wrap", recovery("second")).await;
+    call("/recovery-wrap/restore", json!({"password": PASSWORD})).await;
+    let given = vault(&app.base, &app, &ada, "GET", "/key").await;
+    assert_eq!(given["recoveryWrappedMk"], "first");
+    let old = status(&cli, "env-v1").await;
+    assert_eq!((&old["secrets"], &old["vaults"]), (&json!(0), &json!(0)));
+    assert_eq!(cli.run(&["doctor"]).await.code, 0);
+    // What a late node would still wrap by it is refused.
+    for (late, of) in [
+        ("kek_id = 'env-v1'", &bob),
+        (
+            "wrapped_mk = 'x', wrap_iv = 'x', zero_knowledge = false",
+            &ada,
+        ),
+    ] {
+        let late = format!(
+            "update encryption_vaults set {late} where user_id = '{}'",
+            of.user_id
+        );
+        let refused = sqlx::query(&late).execute(&app.admin).await.unwrap_err();
+        let refused = refused.into_database_error().unwrap();
+        assert_eq!(refused.message(), "key-encryption key env-v1 is retired");
+    }
+    call(
+        "/zero-knowledge",
+        json!({"enable": false, "masterKey": key}),
+    )
+    .await;
+    let given = vault(&app.base, &app, &ada, "GET", "/key").await;
+    assert_eq!(
+        given,
+        json!({"masterKey": key, "formatVersion": 1, "kekId": "k2"})
+    );
 }
 
 #[tokio::test]
