@@ -1,10 +1,10 @@
 //! Follows the log for the read models that are not written with it: one node at a time, by a lease. Rows and the
 //! position up to which they go are written in one transaction, so a crash repeats nothing and leaves nothing out.
 //!
-//! An event that does not open, or that this version does not know, parks its stream for the model: the others go on, and
-//! the parked one is tried again every minute. Until then it is shown by `doctor`, in the metrics and in the log.
+//! An event that does not open, that this version does not know, or whose row the database refuses, parks its stream for the
+//! model: the others go on, and the parked one is tried again every minute. Until then it is shown by `doctor`, in the metrics and in the log.
 
-mod lag;
+mod kept;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -12,15 +12,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use metrics::{counter, gauge};
+use projections::erasures;
 use projections::{Changes, Kind, Projection, Row, RowChange};
 use serde_json::Value;
 use sqlx::postgres::PgConnection;
-use sqlx::{FromRow as _, PgExecutor, PgPool};
+use sqlx::{Connection as _, FromRow as _, PgPool};
 use tokio::sync::watch;
 
-use self::lag::Lag;
+pub use self::kept::{Parked, begin_at, hold, is_incomplete, parked, position, wait_for};
+use self::kept::{go_to, held_position, park};
 use crate::app::App;
-use crate::custody::kind;
+use crate::lag::Lag;
 use crate::lease::{Held, Lease, RENEWED_EVERY};
 use crate::store::log::{self, Opened, StoredRow};
 use crate::store::{Store, StoreError};
@@ -33,10 +35,8 @@ const PAGE: i64 = 2_000;
 const FOLLOWED_EVERY: Duration = Duration::from_millis(100);
 /// Parked streams are tried again this often.
 const RETRIED_EVERY: Duration = Duration::from_secs(60);
-/// A reader waits this long for a model to follow.
-const WAIT: Duration = Duration::from_secs(5);
-/// It looks this often.
-const LOOK_EVERY: Duration = Duration::from_millis(25);
+/// Columns that say where somebody was. Nobody fills them whose account is closed.
+pub const PLACE: [&str; 2] = ["ip_address", "user_agent"];
 
 /// What one look at the log came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,10 +64,13 @@ pub async fn work(app: Arc<App>, mut stop: watch::Receiver<bool>) {
         }
         for model in models() {
             if is_due && let Err(error) = follower.retry(model).await {
-                tracing::debug!(model = model.name, error = %format!("{error:#}"), "parked streams wait");
+                tracing::warn!(
+                    model = model.name, error = %format!("{error:#}"),
+                    "parked streams cannot be looked at; they are tried again in a minute"
+                );
             }
             let step = follower.step(model).await;
-            lags.entry(model.name).or_default().show(model.name, &step);
+            show(model.name, lags.entry(model.name).or_default(), &step);
             match step {
                 Ok(Step::Behind(_)) => pause = Duration::ZERO,
                 Ok(Step::UpToDate(_)) => {}
@@ -100,6 +103,18 @@ pub async fn work(app: Arc<App>, mut stop: watch::Receiver<bool>) {
     if let Err(error) = follower.lease.release().await {
         tracing::debug!(error = %error, "cannot let go of the lease; it ends by itself");
     }
+}
+
+/// Shows what a look at the log came to. A model that cannot be looked at counts as behind. What was written during a look
+/// does not: while others write there is always something.
+fn show(model: &'static str, lag: &mut Lag, step: &anyhow::Result<Step>) {
+    if let Ok(Step::Standby) = step {
+        // The node that follows shows how far it is.
+        gauge!("follower_lag_events", "model" => model).set(0.0);
+        gauge!("follower_parked_streams", "model" => model).set(0.0);
+    }
+    let seconds = lag.seconds(matches!(step, Ok(Step::Behind(_)) | Err(_)));
+    gauge!("follower_lag_seconds", "model" => model).set(seconds);
 }
 
 /// The models that follow the log by themselves.
@@ -143,31 +158,33 @@ impl<'a> Follower<'a> {
         };
         let head = log::head(&mut *tx).await?;
         let until = head.min(position + PAGE);
+        let (mut taken, mut newly) = (0, vec![]);
         if until > position {
             let rows = log::of_streams(&mut *tx, model.streams, true, position, until).await?;
             let rows: Vec<StoredRow> = rows
                 .iter()
                 .map(StoredRow::from_row)
                 .collect::<Result<_, _>>()?;
-            let (events, poison) = self.open(rows, parked(&mut *tx, model.name).await?).await?;
-            self.write(&mut tx, model, &events).await?;
-            for event in &poison {
-                park(&mut tx, model, event).await?;
+            (taken, newly) = self.take_in(&mut tx, model, rows).await?;
+            for stream in &newly {
+                park(&mut tx, model, stream).await?;
             }
             go_to(&mut tx, model.name, until).await?;
-            tx.commit().await?;
-            counter!("follower_rows_total", "model" => model.name).increment(events.len() as u64);
-            for event in poison {
-                tracing::error!(
-                    model = model.name,
-                    stream_type = event.row.aggregate_type,
-                    stream_id = event.row.aggregate_id,
-                    position = event.row.position,
-                    error = event.error,
-                    "a stream is parked: one of its events does not open"
-                );
-            }
         }
+        let waiting = parked(&mut *tx, model.name).await?;
+        tx.commit().await?;
+        for stream in newly {
+            tracing::error!(
+                model = model.name,
+                stream_type = stream.stream_type,
+                stream_id = stream.stream_id,
+                position = stream.position,
+                error = stream.error,
+                "a stream is parked: one of its events cannot be taken in"
+            );
+        }
+        counter!("follower_rows_total", "model" => model.name).increment(taken);
+        gauge!("follower_parked_streams", "model" => model.name).set(waiting.len() as f64);
         gauge!("follower_position", "model" => model.name).set(until as f64);
         gauge!("follower_lag_events", "model" => model.name).set((head - until) as f64);
         Ok(match until < head {
@@ -176,7 +193,8 @@ impl<'a> Follower<'a> {
         })
     }
 
-    /// Tries the parked streams of a model again: each from the event that it waits for.
+    /// Tries the parked streams of a model again: each from the event that it waits for. Those that cannot be tried are
+    /// warned of, and hold up no other.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -184,72 +202,109 @@ impl<'a> Follower<'a> {
         let Some(held) = self.lease.take().await? else {
             return Ok(());
         };
-        let waiting = parked(self.pool, model.name).await?;
-        gauge!("follower_parked_streams", "model" => model.name).set(waiting.len() as f64);
-        for stream in waiting {
-            let mut tx = self.pool.begin().await?;
-            let Some(position) = held_position(&mut tx, model, &held).await? else {
-                return Ok(());
-            };
+        for stream in parked(self.pool, model.name).await? {
             let (stream_type, stream_id) = (&stream.stream_type, &stream.stream_id);
-            let mut rows = log::stream(&mut *tx, stream_type, stream_id).await?;
-            rows.retain(|row| (stream.position..=position).contains(&row.position));
-            match self.store.open(rows).await {
-                Ok(events) => self.write(&mut tx, model, &events).await?,
-                Err(StoreError::Broken(_)) => continue,
-                Err(error) => return Err(error.into()),
+            match self.retry_stream(model, &held, &stream).await {
+                Ok(true) => tracing::info!(
+                    model = model.name,
+                    stream_type,
+                    stream_id,
+                    "a parked stream goes on"
+                ),
+                Ok(false) => {}
+                Err(error) => tracing::warn!(
+                    model = model.name, stream_type, stream_id, error = %format!("{error:#}"),
+                    "a parked stream cannot be tried; it is tried again in a minute"
+                ),
             }
-            sqlx::query(
-                "delete from followers.parked where model = $1 and stream_type = $2 and stream_id = $3",
-            )
-            .bind(model.name)
-            .bind(stream_type)
-            .bind(stream_id)
-            .execute(&mut *tx)
-            .await?;
-            tx.commit().await?;
-            tracing::info!(
-                model = model.name,
-                stream_type,
-                stream_id,
-                "a parked stream goes on"
-            );
         }
         Ok(())
     }
 
-    /// Opens events; those that do not open come back apart, and what follows them in their streams waits.
-    async fn open(
+    /// Tries one of them; says whether it goes on.
+    async fn retry_stream(
         &self,
+        model: &'static Projection,
+        held: &Held,
+        stream: &Parked,
+    ) -> anyhow::Result<bool> {
+        let mut tx = self.pool.begin().await?;
+        let Some(position) = held_position(&mut tx, model, held).await? else {
+            return Ok(false);
+        };
+        let mut rows = log::stream(&mut *tx, &stream.stream_type, &stream.stream_id).await?;
+        rows.retain(|row| (stream.position..=position).contains(&row.position));
+        if self.take_all(&mut tx, model, rows).await?.is_err() {
+            return Ok(false);
+        }
+        sqlx::query(
+            "delete from followers.parked where model = $1 and stream_type = $2 and stream_id = $3",
+        )
+        .bind(model.name)
+        .bind(&stream.stream_type)
+        .bind(&stream.stream_id)
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Takes events in, all at once; one by one if something is wrong with any of them. Says how many it took in, and in
+    /// which streams something is wrong: what follows there waits, as in those that are parked already.
+    async fn take_in(
+        &self,
+        tx: &mut PgConnection,
+        model: &'static Projection,
         mut rows: Vec<StoredRow>,
-        parked: Vec<Parked>,
-    ) -> anyhow::Result<(Vec<Opened>, Vec<Poison>)> {
-        let mut waits: HashSet<(String, String)> = parked
-            .into_iter()
+    ) -> anyhow::Result<(u64, Vec<Parked>)> {
+        let stream = |row: &StoredRow| (row.aggregate_type.clone(), row.aggregate_id.clone());
+        let waiting = parked(&mut *tx, model.name).await?.into_iter();
+        let mut waits: HashSet<_> = waiting
             .map(|parked| (parked.stream_type, parked.stream_id))
             .collect();
-        let stream = |row: &StoredRow| (row.aggregate_type.clone(), row.aggregate_id.clone());
         rows.retain(|row| waits.is_empty() || !waits.contains(&stream(row)));
-        match self.store.open(rows.clone()).await {
-            Ok(events) => return Ok((events, vec![])),
-            Err(StoreError::Broken(_)) => {}
-            Err(error) => return Err(error.into()),
+        if self.take_all(tx, model, rows.clone()).await?.is_ok() {
+            return Ok((rows.len() as u64, vec![]));
         }
-        let (mut events, mut poison) = (vec![], vec![]);
+        let (mut taken, mut newly) = (0, vec![]);
         for row in rows {
             if waits.contains(&stream(&row)) {
                 continue;
             }
-            match self.store.open(vec![row.clone()]).await {
-                Ok(opened) => events.extend(opened),
-                Err(StoreError::Broken(error)) => {
-                    waits.insert(stream(&row));
-                    poison.push(Poison { row, error });
-                }
-                Err(error) => return Err(error.into()),
-            }
+            let Err(error) = self.take_all(tx, model, vec![row.clone()]).await? else {
+                taken += 1;
+                continue;
+            };
+            waits.insert(stream(&row));
+            newly.push(Parked {
+                stream_type: row.aggregate_type,
+                stream_id: row.aggregate_id,
+                position: row.position,
+                error,
+            });
         }
-        Ok((events, poison))
+        Ok((taken, newly))
+    }
+
+    /// Takes all of some events in, or none and says what is wrong with one of them.
+    async fn take_all(
+        &self,
+        tx: &mut PgConnection,
+        model: &'static Projection,
+        rows: Vec<StoredRow>,
+    ) -> anyhow::Result<Result<(), String>> {
+        let events = match self.store.open(rows).await {
+            Ok(events) => events,
+            Err(StoreError::Broken(error)) => return Ok(Err(error)),
+            Err(error) => return Err(error.into()),
+        };
+        let mut savepoint = tx.begin().await?;
+        if let Err(error) = self.write(&mut savepoint, model, &events).await {
+            savepoint.rollback().await?;
+            return refusal(&error).map(Err).ok_or(error);
+        }
+        savepoint.commit().await?;
+        Ok(Ok(()))
     }
 
     /// Writes what events change, all rows at once.
@@ -276,7 +331,7 @@ impl<'a> Follower<'a> {
                 RowChange::Patch(_) => bail!("{} patches rows, which followers do not", model.name),
             }
         }
-        self.forget_erased(tx, &mut put).await?;
+        self.forget_closed(tx, &mut put).await?;
         let (table, columns) = (model.name, model.columns.join(", "));
         if !gone.is_empty() {
             sqlx::query(&format!("delete from read.{table} where id = any($1)"))
@@ -303,30 +358,19 @@ impl<'a> Follower<'a> {
         Ok(())
     }
 
-    /// Takes out where people were who have been erased since their events were opened. Whoever is not erased by now
-    /// cannot be until the rows are written: who destroys their key waits for the lock on it, and then finds the rows.
-    async fn forget_erased(&self, tx: &mut PgConnection, rows: &mut [Row]) -> anyhow::Result<()> {
-        const PERSONAL: [&str; 2] = ["ip_address", "user_agent"];
+    /// Takes out where people were whose accounts are closed (I-7). One that is not closed by now is not blanked until
+    /// these rows are there: whoever blanks them waits for the lock on the model's position.
+    async fn forget_closed(&self, tx: &mut PgConnection, rows: &mut [Row]) -> anyhow::Result<()> {
         let owner = |row: &Row| row["user_id"].as_str().map(str::to_owned);
-        let owners: HashSet<String> = rows
-            .iter()
-            .filter(|row| PERSONAL.iter().any(|column| !row[*column].is_null()))
-            .filter_map(owner)
-            .collect();
-        let mut owners: Vec<String> = owners.into_iter().collect();
-        owners.sort_unstable();
-        let there: Vec<String> = sqlx::query_scalar(
-            "select owner from custody where kind = $1 and owner = any($2) order by owner for key share",
-        )
-        .bind(kind::DATA_KEY)
-        .bind(&owners)
-        .fetch_all(tx)
-        .await
-        .context("looking for erased people")?;
-        let there: HashSet<String> = there.into_iter().collect();
+        let owners: HashSet<String> = rows.iter().filter_map(owner).collect();
+        let owners: Vec<String> = owners.into_iter().collect();
+        let closed = erasures::among(tx, &owners)
+            .await
+            .context("looking for closed accounts")?;
+        let closed: HashSet<String> = closed.into_iter().collect();
         for row in rows {
-            if owner(row).is_none_or(|owner| !there.contains(&owner)) {
-                for column in PERSONAL {
+            if owner(row).is_none_or(|owner| closed.contains(&owner)) {
+                for column in PLACE {
                     row.insert(column.to_owned(), Value::Null);
                 }
             }
@@ -335,157 +379,14 @@ impl<'a> Follower<'a> {
     }
 }
 
-/// An event that does not open.
-struct Poison {
-    row: StoredRow,
-    error: String,
-}
-
-/// A stream that a model cannot follow.
-#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
-pub struct Parked {
-    /// Type of the stream.
-    pub stream_type: String,
-    /// Id of the stream.
-    pub stream_id: String,
-    /// Of the event that it waits for.
-    pub position: i64,
-    /// What is wrong with it; names nothing personal.
-    pub error: String,
-}
-
-/// The streams that a model cannot follow.
-///
-/// # Errors
-/// When the database does not answer.
-pub async fn parked(db: impl PgExecutor<'_>, model: &str) -> Result<Vec<Parked>, sqlx::Error> {
-    sqlx::query_as(
-        "select stream_type, stream_id, position, error from followers.parked where model = $1 order by position",
-    )
-    .bind(model)
-    .fetch_all(db)
-    .await
-}
-
-/// Whether rows of a model are missing up to a position because streams wait, or one stream of this id if it is named.
-///
-/// # Errors
-/// When the database does not answer.
-pub async fn is_incomplete(
-    db: impl PgExecutor<'_>,
-    model: &str,
-    stream_id: Option<&str>,
-    until: i64,
-) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar(
-        "select exists (select from followers.parked
-                        where model = $1 and ($2 is null or stream_id = $2) and position <= $3)",
-    )
-    .bind(model)
-    .bind(stream_id)
-    .bind(until)
-    .fetch_one(db)
-    .await
-}
-
-async fn park(
-    tx: &mut PgConnection,
-    model: &Projection,
-    Poison { row, error }: &Poison,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "insert into followers.parked (model, stream_type, stream_id, position, error) values ($1, $2, $3, $4, $5)",
-    )
-    .bind(model.name)
-    .bind(&row.aggregate_type)
-    .bind(&row.aggregate_id)
-    .bind(row.position)
-    .bind(error)
-    .execute(tx)
-    .await?;
-    Ok(())
-}
-
-/// Up to where a model goes, for as long as the transaction holds it; none if this node has no right to it any more.
-async fn held_position(
-    tx: &mut PgConnection,
-    model: &Projection,
-    held: &Held,
-) -> Result<Option<i64>, sqlx::Error> {
-    sqlx::query_scalar(
-        "select m.position from followers.leases l, followers.models m
-         where l.name = $1 and l.fence = $2 and m.name = $3 for update of m for share of l",
-    )
-    .bind(held.name)
-    .bind(held.fence)
-    .bind(model.name)
-    .fetch_optional(tx)
-    .await
-}
-
-/// Up to where a model goes.
-///
-/// # Errors
-/// When the database does not answer, or there is no such model.
-pub async fn position(db: impl PgExecutor<'_>, model: &str) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar("select position from followers.models where name = $1")
-        .bind(model)
-        .fetch_one(db)
-        .await
-}
-
-/// Keeps a model where it is until the transaction ends.
-///
-/// # Errors
-/// When the database does not answer.
-pub async fn hold(db: impl PgExecutor<'_>, model: &str) -> Result<(), sqlx::Error> {
-    sqlx::query("select from followers.models where name = $1 for update")
-        .bind(model)
-        .execute(db)
-        .await?;
-    Ok(())
-}
-
-/// Lets a model go on from a position, with no stream parked: all of it is in its rows.
-///
-/// # Errors
-/// When the database does not answer.
-pub async fn begin_at(
-    tx: &mut PgConnection,
-    model: &str,
-    position: i64,
-) -> Result<(), sqlx::Error> {
-    sqlx::query("delete from followers.parked where model = $1")
-        .bind(model)
-        .execute(&mut *tx)
-        .await?;
-    go_to(tx, model, position).await
-}
-
-async fn go_to(tx: &mut PgConnection, model: &str, position: i64) -> Result<(), sqlx::Error> {
-    sqlx::query("update followers.models set position = $2 where name = $1")
-        .bind(model)
-        .bind(position)
-        .execute(tx)
-        .await?;
-    Ok(())
-}
-
-/// Waits until a model goes up to a position; gives the one up to which it goes.
-///
-/// # Errors
-/// `Unavailable` if it does not within 5 s.
-pub async fn wait_for(pool: &PgPool, model: &str, wanted: i64) -> Result<i64, StoreError> {
-    let started = Instant::now();
-    loop {
-        let reached = position(pool, model).await?;
-        if reached >= wanted {
-            return Ok(reached);
-        }
-        if started.elapsed() > WAIT {
-            let behind = format!("{model} goes up to position {reached}, not {wanted}");
-            return Err(StoreError::Unavailable(behind));
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
+/// What is wrong with a row that the database refuses for what is in it, and will refuse again; none if it is something
+/// else. The database's own words may hold a part of the row.
+fn refusal(error: &anyhow::Error) -> Option<String> {
+    let error = error.downcast_ref::<sqlx::Error>()?.as_database_error()?;
+    let code = error.code()?;
+    // Data, rules and limits of size (PostgreSQL, appendix A).
+    let is_refused = ["22", "23", "54"].map(|class| code.starts_with(class));
+    is_refused
+        .contains(&true)
+        .then(|| format!("the database refuses its row ({code})"))
 }

@@ -28,6 +28,7 @@ pub mod guard;
 pub mod http;
 pub mod ids;
 pub mod keks;
+pub mod lag;
 pub mod lease;
 pub mod linked;
 pub mod links;

@@ -4,7 +4,7 @@
 use aggregates::user::UserEvent;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 
 use crate::{AnyEvent, Changes, Kind, Projection, Recorded};
 
@@ -51,5 +51,26 @@ fn apply(recorded: Recorded<'_>, changes: &mut Changes) {
 pub async fn all(pool: &PgPool) -> Result<Vec<ErasureRow>, sqlx::Error> {
     sqlx::query_as("select id, reason, requested_at from read.erasures order by requested_at, id")
         .fetch_all(pool)
+        .await
+}
+
+/// Whose accounts were closed.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn ids(db: impl PgExecutor<'_>) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar("select id from read.erasures")
+        .fetch_all(db)
+        .await
+}
+
+/// Those among some people whose accounts were closed.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn among(db: impl PgExecutor<'_>, ids: &[String]) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar("select id from read.erasures where id = any($1)")
+        .bind(ids)
+        .fetch_all(db)
         .await
 }

@@ -2,7 +2,7 @@
 //! Whatever fails here is logged, shown in the metrics and tried again; nobody who signs in waits for it.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use metrics::{counter, gauge};
@@ -16,6 +16,7 @@ use super::leaf::leaf;
 use super::texts;
 use super::tiles::Edge;
 use crate::app::App;
+use crate::lag::Lag;
 use crate::lease::{Held, Lease, RENEWED_EVERY};
 use crate::store::log;
 
@@ -46,10 +47,10 @@ pub enum Step {
 pub async fn work(app: Arc<App>, mut stop: watch::Receiver<bool>) {
     let builder = Builder::new(&app);
     let mut written = app.store.freshness().written();
-    let mut lag = Lag::default();
+    let mut shown = Shown::default();
     while !*stop.borrow() {
         let step = builder.step().await;
-        lag.show(&step, app.store.freshness().applied());
+        shown.show(&step, app.store.freshness().applied());
         let (pause, woken) = match step {
             Ok(Step::Grown { more: true, .. }) => continue,
             Ok(Step::Grown { more: false, .. }) => (SIGNED_EVERY, false),
@@ -197,15 +198,14 @@ async fn write(pool: &PgPool, held: &Held, edge: &Edge, now: &Current) -> anyhow
     Ok(done.rows_affected() == 1)
 }
 
-/// How far the tree is behind the log.
+/// Shows how far the tree is behind the log.
 #[derive(Default)]
-struct Lag {
+struct Shown {
     size: u64,
-    /// Since when there is more in the log than in the tree.
-    behind: Option<Instant>,
+    lag: Lag,
 }
 
-impl Lag {
+impl Shown {
     fn show(&mut self, step: &anyhow::Result<Step>, head: i64) {
         gauge!("transparency_leader").set(match step {
             Ok(Step::UpToDate(_) | Step::Grown { .. }) => 1.0,
@@ -218,12 +218,43 @@ impl Lag {
             Err(_) => {}
         }
         let missing = head.unsigned_abs().saturating_sub(self.size);
-        self.behind = (missing > 0).then(|| self.behind.unwrap_or_else(Instant::now));
-        let seconds = self
-            .behind
-            .map_or(0.0, |since| since.elapsed().as_secs_f64());
+        let seconds = self.lag.seconds(is_behind(step));
         gauge!("transparency_tree_events").set(self.size as f64);
         gauge!("transparency_lag_events").set(missing as f64);
         gauge!("transparency_lag_seconds").set(seconds);
+    }
+}
+
+/// A log that cannot be signed counts as behind. What was written during a look does not: while others write there is always
+/// something.
+fn is_behind(step: &anyhow::Result<Step>) -> bool {
+    matches!(step, Ok(Step::Grown { more: true, .. }) | Err(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_during_a_look_is_no_lag() {
+        let grown = |more| Ok(Step::Grown { size: 7, more });
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let mut shown = Shown::default();
+        for (step, is_late) in [
+            (grown(false), false),
+            (grown(true), true),
+            (grown(false), false),
+            (Err(anyhow::anyhow!("no answer")), true),
+            (Ok(Step::UpToDate(7)), false),
+            (grown(true), true),
+            (Ok(Step::Standby), false),
+        ] {
+            metrics::with_local_recorder(&recorder, || shown.show(&step, 9));
+            let metrics = recorder.handle().render();
+            let none = metrics.contains("\ntransparency_lag_seconds 0\n");
+            assert_eq!(none, !is_late, "{step:?}: {metrics}");
+        }
     }
 }

@@ -1,7 +1,11 @@
 //! The audit log as a read model: it follows the log by itself, one node at a time, with every call once (design 5).
 
+use aggregates::UserId;
+use aggregates::vault::{Ask, Client, Vault, VaultCommand};
 use mana_auth::follower::{self, Follower, Step};
 use mana_auth::rebuild;
+use mana_auth::store::{Actor, Context};
+use metrics_exporter_prometheus::PrometheusBuilder;
 use projections::Projection;
 use projections::vault_audit::{self, AuditRow};
 use serde_json::Value;
@@ -15,18 +19,19 @@ use crate::client::{Session, UNVERIFIED, answer};
 use crate::deletion::delete_account;
 use crate::harness::{TestApp, wait_until};
 use crate::rebuild::{compare, service};
+use crate::secrecy::Lines;
 
 const MODEL: Projection = vault_audit::PROJECTION;
-const PROXY: (&str, &str) = ("MANA_AUTH_TRUSTED_PROXIES", "127.0.0.0/8");
+pub const PROXY: (&str, &str) = ("MANA_AUTH_TRUSTED_PROXIES", "127.0.0.0/8");
 
-fn model() -> &'static Projection {
+pub fn model() -> &'static Projection {
     follower::models()
         .find(|model| model.name == MODEL.name)
         .unwrap()
 }
 
 /// A fetch from an address and by a program that can be told from others.
-async fn fetch(app: &TestApp, who: &Session) {
+pub async fn fetch(app: &TestApp, who: &Session) {
     let request = app.request("GET", &format!("{VAULT}/key"));
     let request = request.bearer_auth(&who.token);
     let request = request.header("x-forwarded-for", "203.0.113.77");
@@ -34,7 +39,7 @@ async fn fetch(app: &TestApp, who: &Session) {
     assert_eq!(answer(request).await.status, 200);
 }
 
-async fn rows(app: &TestApp, user_id: &str) -> Vec<AuditRow> {
+pub async fn rows(app: &TestApp, user_id: &str) -> Vec<AuditRow> {
     sqlx::query_as("select * from read.vault_audit where user_id = $1 order by position")
         .bind(user_id)
         .fetch_all(&app.admin)
@@ -193,9 +198,17 @@ async fn assert_incomplete(
     }
 }
 
-/// An event that does not open holds up its own stream, is shown, and is made up for.
+/// An event that does not open holds up its own stream, is shown, and is made up for. The test's runtime has one thread,
+/// so what the service measures comes here.
 #[tokio::test]
 async fn a_broken_event_parks_its_stream_and_no_other() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let measured = recorder.handle();
+    let _here = metrics::set_default_local_recorder(&recorder);
+    let shown = async |parked: i64| {
+        let line = format!("\nfollower_parked_streams{{model=\"vault_audit\"}} {parked}\n");
+        wait_until(&line, async || measured.render().contains(&line)).await;
+    };
     let app = TestApp::start(&[&ADMINS[..], &[PROXY]].concat()).await;
     let root = app.signed_in("root").await;
     let (ada, bob) = (app.signed_in("ada").await, app.signed_in("bob").await);
@@ -239,6 +252,7 @@ async fn a_broken_event_parks_its_stream_and_no_other() {
         false,
         "nothing is missing until then"
     );
+    shown(1).await;
 
     tamper(
         &app,
@@ -254,12 +268,85 @@ async fn a_broken_event_parks_its_stream_and_no_other() {
             .is_empty()
     })
     .await;
+    shown(0).await;
     assert_eq!(rows(&app, &ada.user_id).await.len(), 3);
     assert_incomplete(&app, &root, &ada, &bob, false).await;
     assert_eq!(compare(&app, model()).await.differing, Vec::<String>::new());
 }
 
-/// I-7: also where the event was opened before, and written after, its owner's key was destroyed.
+/// So does one whose row the database does not take.
+#[tokio::test]
+async fn a_refused_row_parks_its_stream_and_no_other() {
+    let app = TestApp::start(&[UNVERIFIED, PROXY]).await;
+    let (ada, bob) = (app.signed_in("ada").await, app.signed_in("bob").await);
+    for who in [&ada, &bob] {
+        bring_to(&app, who, Standard).await;
+    }
+    hold_back(&app).await;
+    let command = VaultCommand {
+        ask: Ask::Fetch { broken: None },
+        owner: UserId::new(&ada.user_id),
+        client: Client {
+            ip_address: "203.0.113.77".to_owned(),
+            // Sealed it is a text like any other.
+            user_agent: "Engine\0".to_owned(),
+        },
+        at: app.clock.now(),
+    };
+    let context = Context::of(Actor::System);
+    let stream = app.app.store.run::<Vault>(&ada.user_id, command, context);
+    let refused = stream.await.unwrap().position.unwrap();
+    fetch(&app, &ada).await;
+    fetch(&app, &bob).await;
+    let_go(&app).await;
+    app.followed().await;
+    assert_eq!(rows(&app, &ada.user_id).await.len(), 1, "both wait");
+    assert_eq!(rows(&app, &bob.user_id).await.len(), 2);
+    let parked = follower::parked(&app.admin, MODEL.name).await.unwrap();
+    let [parked] = parked.as_slice() else {
+        panic!("{parked:?}")
+    };
+    let wanted = (ada.user_id.as_str(), refused);
+    assert_eq!((parked.stream_id.as_str(), parked.position), wanted);
+    assert_eq!(parked.error, "the database refuses its row (22P05)");
+}
+
+/// What is wrong now need not be what was when the stream was parked.
+#[tokio::test]
+async fn a_parked_stream_that_cannot_be_tried_again_is_warned_of() {
+    let app = TestApp::start(&[UNVERIFIED, PROXY]).await;
+    let (ada, bob) = (app.signed_in("ada").await, app.signed_in("bob").await);
+    for who in [&ada, &bob] {
+        bring_to(&app, who, Standard).await;
+    }
+    app.followed().await;
+    let park = "insert into followers.parked (model, stream_type, stream_id, position, error)
+         select 'vault_audit', 'vault', user_id, position, 'as a test wants it' from read.vault_audit;
+         create function refuse() returns trigger language plpgsql as
+         $$ begin raise exception 'refused' using errcode = '53100'; end $$;
+         create trigger refuse before insert on read.vault_audit for each row
+         when (new.user_id = 'ADA') execute function refuse()";
+    let park = park.replace("ADA", &ada.user_id);
+    app.admin.execute(park.as_str()).await.unwrap();
+    let lines = Lines::default();
+    let (_second, _here) = lines.catch();
+    wait_until("the other stream goes on", async || {
+        let_go(&app).await;
+        let _ = Follower::new(&app.app).retry(model()).await;
+        follower::parked(&app.admin, MODEL.name)
+            .await
+            .unwrap()
+            .len()
+            == 1
+    })
+    .await;
+    let lines = lines.text();
+    let warned = |line: &&str| line.contains("WARN") && line.contains(&ada.user_id);
+    let line = lines.lines().find(warned).expect("a warning");
+    assert!(line.contains("refused"), "{line}");
+}
+
+/// I-7: also where the event was opened before, and written after, its owner's account was closed.
 #[tokio::test]
 async fn no_address_outlives_its_owner() {
     let app = TestApp::start(&[UNVERIFIED, PROXY]).await;
@@ -272,18 +359,22 @@ async fn no_address_outlives_its_owner() {
     hold_back(&app).await;
     fetch(&app, &ada).await;
     fetch(&app, &bob).await;
-    // Where the key is being destroyed, the follower waits with what it has opened.
-    let mut destroying = app.admin.begin().await.unwrap();
-    sqlx::query("delete from custody where kind = 'data_key' and owner = $1")
+    // While who is closed cannot be read, the follower waits with what it has opened.
+    let mut closing = app.admin.begin().await.unwrap();
+    closing
+        .execute("lock table read.erasures in access exclusive mode")
+        .await
+        .unwrap();
+    sqlx::query("insert into read.erasures values ($1, 'own_request', now())")
         .bind(&ada.user_id)
-        .execute(&mut *destroying)
+        .execute(&mut *closing)
         .await
         .unwrap();
     let_go(&app).await;
     let waiting =
-        "pg_stat_activity where wait_event_type = 'Lock' and query like '%for key share%'";
+        "pg_stat_activity where wait_event_type = 'Lock' and query like '%from read.erasures%'";
     wait_until("the follower waits", async || app.count(waiting).await > 0).await;
-    destroying.commit().await.unwrap();
+    closing.commit().await.unwrap();
     app.followed().await;
     let newest = rows(&app, &ada.user_id).await.pop().unwrap();
     assert_eq!(
