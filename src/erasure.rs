@@ -7,7 +7,8 @@
 //!    backup does not know of it; the ledger does, and is replayed before the service answers.
 //! 3. Their memberships end. An organization that only they owned goes to another member; one that nobody is left in
 //!    is closed. Invitations to their addresses are erased, with their data keys.
-//! 4. Under the append lock, the person's data key and all their secrets are destroyed, and everything that is kept
+//! 4. Where they were is blanked in the audit log of their vault, some rows at a time.
+//! 5. Under the append lock, the person's data key and all their secrets are destroyed, and everything that is kept
 //!    about them beside the log is deleted. From then on the log holds nothing readable about them, and nobody can
 //!    write anything.
 //!
@@ -21,8 +22,8 @@ use std::path::PathBuf;
 use aggregates::user::{ErasureReason, User, UserCommand, UserEvent};
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
-use projections::AnyEvent;
 use projections::users::UserRow;
+use projections::{AnyEvent, vault_audit};
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 
@@ -30,6 +31,7 @@ use crate::accounts::{AccountError, mail_to};
 use crate::app::App;
 use crate::config::Config;
 use crate::effects;
+use crate::follower;
 use crate::ids;
 use crate::mail::MailKind;
 use crate::maintenance;
@@ -40,6 +42,8 @@ use crate::store::{Actor, Context, Done, RunError, Store, StoreError, log};
 const FAREWELL: &str = "farewell:";
 /// A last mail that cannot be delivered is given up after so many hours.
 const FAREWELL_HOURS: i32 = 72;
+/// Rows of an audit log that are blanked at a time.
+const BLANKED: i64 = 1_000;
 
 /// Closes an account and destroys what is personal. Says whether it was open until now.
 ///
@@ -66,7 +70,7 @@ pub async fn erase(
     Ok(done.position.is_some())
 }
 
-/// Steps 2 to 4 for an account that is closed.
+/// Steps 2 to 5 for an account that is closed.
 async fn finish(app: &App, user_id: &str, at: DateTime<Utc>) -> Result<(), StoreError> {
     let entry = Entry {
         user_id: user_id.to_owned(),
@@ -77,6 +81,7 @@ async fn finish(app: &App, user_id: &str, at: DateTime<Utc>) -> Result<(), Store
         .map_err(|error| StoreError::Unavailable(format!("{error:#}")))?;
     let addresses = proven_addresses(&app.store, &app.pool, user_id).await?;
     organizations::forget_person(app, user_id, &addresses).await?;
+    blank_vault_audit(&app.pool, user_id).await?;
     destroy(&app.store, &app.pool, user_id).await?;
     app.store.custody().forget(user_id);
     tracing::info!(
@@ -127,6 +132,30 @@ async fn proven_addresses(
     Ok(proven.map(|email| email.as_str().to_owned()).collect())
 }
 
+/// The audit log of their vault stays, but for where they were. It may be long, so nobody waits for this.
+async fn blank_vault_audit(pool: &PgPool, user_id: &str) -> Result<(), StoreError> {
+    // Who adds to it ends first. Whoever begins from here on finds the account closed, and leaves out where they were.
+    follower::hold(pool, vault_audit::NAME).await?;
+    let mut blanked = Some(0_i64);
+    while let Some(after) = blanked {
+        blanked = sqlx::query_scalar(
+            "with page as (
+                 select position from read.vault_audit where user_id = $1 and position > $2 order by position limit $3
+             ), blanked as (
+                 update read.vault_audit r set ip_address = null, user_agent = null from page
+                 where r.position = page.position and (r.ip_address is not null or r.user_agent is not null)
+             )
+             select max(position) from page",
+        )
+        .bind(user_id)
+        .bind(after)
+        .bind(BLANKED)
+        .fetch_one(pool)
+        .await?;
+    }
+    Ok(())
+}
+
 async fn destroy(store: &Store, pool: &PgPool, user_id: &str) -> Result<(), StoreError> {
     let mut tx = pool.begin().await?;
     // Nothing is appended about them meanwhile; afterwards they have no key, and nothing can be.
@@ -145,14 +174,6 @@ async fn destroy(store: &Store, pool: &PgPool, user_id: &str) -> Result<(), Stor
             .execute(&mut *tx)
             .await?;
     }
-    // The audit log of their vault stays, but for where they were. Nobody adds to that any more: see `follower`.
-    sqlx::query(
-        "update read.vault_audit set ip_address = null, user_agent = null
-         where user_id = $1 and (ip_address is not null or user_agent is not null)",
-    )
-    .bind(user_id)
-    .execute(&mut *tx)
-    .await?;
     tx.commit().await?;
     Ok(())
 }

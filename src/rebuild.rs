@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use projections::erasures;
 use projections::{Changes, Kind, OwnedDelete, Projection, Row, RowChange};
 use serde::Serialize;
 use serde_json::Value;
@@ -37,6 +38,9 @@ const LOCK_TIMEOUT: &str = "500ms";
 const PAUSE: Duration = Duration::from_millis(500);
 /// Rows named by a comparison.
 const NAMED_MAX: i64 = 100;
+/// Whose accounts are closed while the log still tells where they were: in the live table that may be blank already.
+const UNDER_WAY: &str =
+    "select e.id from read.erasures e join custody k on k.kind = 'data_key' and k.owner = e.id";
 
 /// How far a fold is.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -86,6 +90,8 @@ pub async fn rebuild(
     let mut connection = connect(service).await?;
     take(&mut connection, model).await?;
     let mut fold = Fold::new(store, model);
+    // Before the head: nothing about them comes after it.
+    fold.shut = closed_accounts(&mut connection, model).await?;
     let head = log::head(&mut connection).await?;
     fold.everything(&mut connection, head, &mut progress)
         .await?;
@@ -97,6 +103,8 @@ pub async fn rebuild(
         fold.further(&mut connection, head).await?;
         let mut tx = connection.begin().await?;
         fold.write(&mut tx).await?;
+        fold.blanked = fold.closed_since(&mut tx).await?;
+        fold.blank(&mut tx, &fold.blanked).await?;
         tx.commit().await?;
         fold.unwritten.clear();
         if log::head(&mut connection).await? - fold.position > NEARLY {
@@ -149,7 +157,12 @@ pub async fn compare(
         let columns: Vec<String> = model
             .columns
             .iter()
-            .map(|c| format!("{table}.{c}"))
+            .map(|c| match has_places(model) && follower::PLACE.contains(c) {
+                true => format!(
+                    "case when {table}.user_id in ({UNDER_WAY}) then null else {table}.{c} end"
+                ),
+                false => format!("{table}.{c}"),
+            })
             .collect();
         format!("row({})", columns.join(", "))
     };
@@ -194,6 +207,10 @@ struct Fold {
     position: i64,
     /// Keys whose rows the table does not show as they are here.
     unwritten: HashSet<String>,
+    /// Who was erased before: where they were did not open.
+    shut: HashSet<String>,
+    /// Whose accounts were closed since, as far as the table knows.
+    blanked: Vec<String>,
 }
 
 impl Fold {
@@ -208,6 +225,8 @@ impl Fold {
             owned: HashMap::new(),
             position: 0,
             unwritten: HashSet::new(),
+            shut: HashSet::new(),
+            blanked: vec![],
         }
     }
 
@@ -226,6 +245,7 @@ impl Fold {
                 .await
                 .context("reading the data keys")?,
         );
+        self.shut.retain(|id| !keys.contains_key(id));
         let ahead = std::thread::available_parallelism().map_or(2, usize::from) + 1;
         let mut pages: VecDeque<(i64, JoinHandle<anyhow::Result<_>>)> = VecDeque::new();
         let mut read = 0;
@@ -333,6 +353,41 @@ impl Fold {
             .filter_map(|key| self.rows.get_key_value(key));
         copy(connection, &table, self.model, rows).await
     }
+
+    /// Whose accounts were closed since all events were opened. No key is destroyed before.
+    async fn closed_since(&self, connection: &mut PgConnection) -> anyhow::Result<Vec<String>> {
+        let closed = closed_accounts(connection, self.model).await?;
+        Ok(closed.difference(&self.shut).cloned().collect())
+    }
+
+    /// Takes out of the fresh table where people were.
+    async fn blank(&self, connection: &mut PgConnection, people: &[String]) -> anyhow::Result<()> {
+        if people.is_empty() {
+            return Ok(());
+        }
+        let each = |what: &str| follower::PLACE.map(|column| format!("{column} {what}"));
+        sqlx::query(&format!(
+            "update read.{} set {} where user_id = any($1) and ({})",
+            fresh(self.model),
+            each("= null").join(", "),
+            each("is not null").join(" or ")
+        ))
+        .bind(people)
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
+}
+
+/// Whose accounts are closed, where that matters.
+async fn closed_accounts(
+    connection: &mut PgConnection,
+    model: &Projection,
+) -> Result<HashSet<String>, sqlx::Error> {
+    if !has_places(model) {
+        return Ok(HashSet::new());
+    }
+    Ok(erasures::ids(connection).await?.into_iter().collect())
 }
 
 /// What a page of events changes: rows of an owner that end together come first.
@@ -400,6 +455,12 @@ fn array(items: &[Value]) -> String {
         .map(|item| quoted(item.as_str().unwrap_or_default()))
         .collect();
     format!("{{{}}}", items.join(","))
+}
+
+/// Whether rows say where people were, also of those who are erased: they are blanked then, and stay. Inline models lose
+/// them by the event that closes the account.
+fn has_places(model: &Projection) -> bool {
+    model.kind == Kind::Async && model.reads_client
 }
 
 /// Name of the table beside the live one.
@@ -613,8 +674,14 @@ async fn put_in_place(
     if head - fold.position > UNDER_LOCK {
         return Ok(false);
     }
+    // Where somebody was who has just closed their account may be much to blank; the next attempt finds it done.
+    let closed = fold.closed_since(&mut *tx).await?;
+    if closed.len() > fold.blanked.len() {
+        return Ok(false);
+    }
     fold.further(&mut *tx, head).await?;
     fold.write(&mut *tx).await?;
+    fold.blank(&mut *tx, &closed).await?;
     let (live, table) = (fold.model.name, fresh(fold.model));
     let mut statement =
         format!("drop table read.{live}; alter table read.{table} rename to {live};");

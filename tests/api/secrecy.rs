@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 use tracing::Dispatch;
+use tracing::dispatcher::DefaultGuard;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::harness::TestApp;
@@ -59,7 +60,25 @@ async fn the_database_holds_no_usable_secret_s26() {
 
 /// Collects log lines.
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+pub struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    /// Collects those of this thread for as long as what it gives back is kept.
+    pub fn catch(&self) -> (Dispatch, DefaultGuard) {
+        let subscriber = || {
+            let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
+            Dispatch::new(subscriber.with_writer(self.clone()).finish())
+        };
+        // While there is only one, each thread decides for all whether a line is wanted; so there are two.
+        let second = subscriber();
+        (second, tracing::dispatcher::set_default(&subscriber()))
+    }
+
+    /// What was collected.
+    pub fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
 
 impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -85,13 +104,7 @@ impl<'a> MakeWriter<'a> for Lines {
 #[tokio::test]
 async fn log_lines_hold_no_secret_and_name_nobody_s37() {
     let lines = Lines::default();
-    let subscriber = || {
-        let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
-        Dispatch::new(subscriber.with_writer(lines.clone()).finish())
-    };
-    // While there is only one, each thread decides for all whether a line is wanted; so there are two.
-    let _second = subscriber();
-    let guard = tracing::dispatcher::set_default(&subscriber());
+    let caught = lines.catch();
     let app = TestApp::start(&SETTINGS).await;
     let seen = whole_flow(&app).await;
     // Failures talk more than successes.
@@ -110,8 +123,8 @@ async fn log_lines_hold_no_secret_and_name_nobody_s37() {
         .execute(&app.admin)
         .await
         .unwrap();
-    drop(guard);
-    let lines = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    drop(caught);
+    let lines = lines.text();
     assert!(
         lines.contains("request failed") && lines.contains("/api/auth/sign-in/email"),
         "lines were caught"

@@ -5,6 +5,7 @@
 mod audit;
 mod custody;
 mod doors;
+mod erased;
 mod floods;
 mod followed;
 mod idempotency;
