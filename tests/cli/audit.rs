@@ -6,7 +6,7 @@ use mana_auth::crypto::aead::Key32;
 use mana_auth::crypto::notes::Signer;
 use serde_json::{Value, json};
 
-use crate::client::UNVERIFIED;
+use crate::client::{UNVERIFIED, answer};
 use crate::command::{Cli, fresh_path};
 use crate::harness::{TestApp, wait_until};
 use crate::place::beside;
@@ -148,6 +148,61 @@ async fn a_bundle_is_checked_without_service_database_or_settings() {
         said.contains("every event of the log was looked at"),
         "{said}"
     );
+}
+
+/// Section 3: a vault's bundle proves each of its calls, the refused ones as well, and names neither key nor address.
+#[tokio::test]
+async fn a_vault_is_proven_call_by_call() {
+    let app = TestApp::start(&[UNVERIFIED]).await;
+    let ada = app.signed_in("lovelace").await;
+    let mut keys = vec![];
+    for (method, path, status) in [
+        ("GET", "/key", 404),
+        ("DELETE", "/recovery-wrap", 404),
+        ("POST", "/init", 200),
+        ("GET", "/key", 200),
+        ("POST", "/rotate", 200),
+    ] {
+        let path = format!("/api/v1/me/encryption-vault{path}");
+        let answered = answer(app.request(method, &path).bearer_auth(&ada.token)).await;
+        assert_eq!(answered.status, status, "{}", answered.text);
+        keys.extend(answered.json()["masterKey"].as_str().map(str::to_owned));
+    }
+    checkpoint(&app).await;
+    let cli = beside(&app);
+    let key = cli.run(&["audit", "key"]).await.well();
+    let file = fresh_path("vault.bundle").display().to_string();
+    cli.run(&["audit", "bundle", "vault", &ada.user_id, "--out", &file])
+        .await
+        .well();
+    let text = fs::read_to_string(&file).unwrap();
+    let types = [
+        ("\"vault.refused\"", 2),
+        ("\"vault.initialised\"", 1),
+        ("\"vault.key_fetched\"", 1),
+        ("\"vault.key_rotated\"", 1),
+    ];
+    for (event_type, times) in types {
+        assert_eq!(text.matches(event_type).count(), times, "{event_type}");
+    }
+    assert_eq!(keys.len(), 3);
+    assert!(keys.iter().all(|key| !text.contains(key.as_str())));
+    let verify = ["audit", "verify", &file, "--key", key.trim_end(), "--json"];
+    let said = Cli::new().run(&verify).await;
+    assert_eq!(
+        (said.code, &said.json()[0]["proved"]["events"]),
+        (0, &json!(5)),
+        "{}",
+        said.out
+    );
+    // One call less, as if a refusal had never been.
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let at = lines
+        .iter()
+        .position(|line| line.contains("vault.refused"))
+        .unwrap();
+    fs::write(&file, [&lines[..at], &lines[at + 1..]].concat().concat()).unwrap();
+    assert_eq!(Cli::new().run(&verify).await.code, 1);
 }
 
 #[tokio::test]
