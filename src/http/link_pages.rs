@@ -193,9 +193,9 @@ fn locale(call: &Call) -> Locale {
     Locale::from_tag(wanted.and_then(|value| value.to_str().ok()))
 }
 
-/// A page that goes on to `url` by itself in a browser; browsers without scripts have a link. It looks nothing up. (A
-/// form would not do: its policy would hold for all redirects that follow.)
-pub fn going_on(call: &Call, url: &str) -> Response {
+/// A page whose button goes on to `url` with these fields as its query. It looks nothing up, and neither who follows its
+/// links nor who runs its scripts goes on from it: it has none (S-45).
+pub fn going_on(call: &Call, url: &str, fields: &[(&str, &str)]) -> Response {
     let locale = locale(call);
     let (title, button) = match locale {
         Locale::De => ("Anmelden", "Weiter"),
@@ -205,14 +205,12 @@ pub fn going_on(call: &Call, url: &str) -> Response {
         locale,
         title,
         url,
+        fields,
         button,
     };
-    let script = format!("script-src {}; ", allowed(GO_ON));
-    html(StatusCode::OK, &page, &script)
+    // The policy holds for the redirects that follow as well, and those may lead to an app elsewhere.
+    html(StatusCode::OK, &page, "*")
 }
-
-/// Follows the link of the page, which is then not in the history.
-const GO_ON: &str = "location.replace(document.links[0].href)";
 
 #[derive(Template)]
 #[template(path = "http/going_on.html", config = "src/askama.toml")]
@@ -220,6 +218,7 @@ struct GoingOn<'a> {
     locale: Locale,
     title: &'a str,
     url: &'a str,
+    fields: &'a [(&'a str, &'a str)],
     button: &'a str,
 }
 
@@ -241,17 +240,17 @@ fn page(status: StatusCode, locale: Locale, words: Words, token: &str) -> Respon
         button: words.button,
         token,
     };
-    html(status, &page, "")
+    html(status, &page, "'self'")
 }
 
-/// A page that loads nothing, and does nothing but what `more` of its policy allows.
-fn html(status: StatusCode, page: &impl Template, more: &str) -> Response {
+/// A page that loads nothing and runs nothing; `forms` says where its forms may lead.
+fn html(status: StatusCode, page: &impl Template, forms: &str) -> Response {
     let html = page
         .render()
         .expect("the template only writes strings, which cannot fail");
     let style = allowed(STYLE);
     let policy = format!(
-        "default-src 'none'; style-src {style}; {more}form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+        "default-src 'none'; style-src {style}; form-action {forms}; base-uri 'none'; frame-ancestors 'none'"
     );
     let headers = [(header::CONTENT_SECURITY_POLICY, policy)];
     (status, headers, Html(html)).into_response()

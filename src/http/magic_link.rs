@@ -91,12 +91,14 @@ fn read(call: &Call) -> Result<(String, [Option<String>; 3]), Problem> {
 
 async fn page(call: Call) -> Result<Response, Problem> {
     let (token, callbacks) = read(&call)?;
-    let token: String = form_urlencoded::byte_serialize(token.as_bytes()).collect();
-    let url = format!(
-        "/api/auth/magic-link/verify?token={token}{}",
-        query_of(&callbacks)
-    );
-    Ok(link_pages::going_on(&call, &url))
+    let callbacks = CALLBACKS.iter().zip(&callbacks);
+    let mut fields = vec![("token", token.as_str())];
+    fields.extend(callbacks.filter_map(|(name, url)| Some((*name, url.as_deref()?))));
+    Ok(link_pages::going_on(
+        &call,
+        "/api/auth/magic-link/verify",
+        &fields,
+    ))
 }
 
 async fn verify(call: Call) -> Result<Response, Problem> {

@@ -14,13 +14,18 @@ const CALLBACKS = {
   errorCallbackURL: `${APP_ORIGIN}/oops`,
 };
 
-/** Where the page of a link goes on to by itself in a browser with scripts. */
+/** Where the button of a link's page leads. */
 async function pageGoesOnTo(browser, link) {
   const page = await browser.get(link);
   assert.equal(page.status, 200);
   assert.equal(browser.cookies.size, 0, 'looking at the page signs nobody in');
-  const [, href] = (await page.text()).match(/<a href="([^"]+)">/);
-  return new URL(href.replaceAll('&#38;', '&'), link).href;
+  const html = await page.text();
+  const [, action] = html.match(/<form action="([^"]+)">/);
+  const target = new URL(action, link);
+  for (const [, name, value] of html.matchAll(/name="([^"]+)" value="([^"]*)"/g)) {
+    target.searchParams.append(name, value.replaceAll('&#38;', '&'));
+  }
+  return target.href;
 }
 
 export function magicLink(world) {
