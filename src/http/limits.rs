@@ -225,3 +225,41 @@ pub async fn clear(pool: &PgPool) -> Result<u64, sqlx::Error> {
         .await?
         .rows_affected())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::http::doors::areas;
+
+    /// Requests and seconds that the original's clients are held to on a path (contract section 5), beside the brake.
+    fn contract(path: &str) -> Option<(i32, i32)> {
+        let begins = |starts: &[&str]| starts.iter().any(|start| path.starts_with(start));
+        match path {
+            "/sign-in/magic-link" | "/magic-link/verify" => Some((5, 60)),
+            "/request-password-reset" | "/send-verification-email" => Some((3, 60)),
+            _ if begins(&["/two-factor/"]) => Some((3, 10)),
+            _ if begins(&["/sign-in", "/sign-up", "/change-password", "/change-email"]) => {
+                Some((3, 10))
+            }
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn every_limit_of_the_contract_is_kept() {
+        let mut limited = 0;
+        for (_, doors) in areas().iter().filter(|(prefix, _)| *prefix == "/api/auth") {
+            for door in doors {
+                let Some(wanted) = contract(door.path) else {
+                    continue;
+                };
+                let limit = door
+                    .limit
+                    .as_ref()
+                    .map(|limit| (limit.requests, limit.window_secs));
+                assert_eq!(limit, Some(wanted), "{}", door.path);
+                limited += 1;
+            }
+        }
+        assert_eq!(limited, 17, "as many routes have one");
+    }
+}

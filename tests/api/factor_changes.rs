@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+use futures_util::future::join_all;
 use mana_auth::http::doors::areas;
 use serde_json::{Value, json};
 
@@ -143,4 +144,62 @@ async fn who_loses_a_factor_is_mailed_s53() {
         assert_eq!(ended.status, 200, "{}", ended.text);
         assert!(!app.is_live(&session.cookie).await);
     }
+}
+
+/// Where mailed codes are switched off, they are no second factor and nobody is offered one.
+#[tokio::test]
+async fn mailed_codes_can_be_switched_off() {
+    let app = TestApp::start(&[UNVERIFIED, ("MANA_AUTH_TWO_FACTOR_OTP", "false")]).await;
+    let refusal = (400, "OTP_NOT_CONFIGURED".to_owned());
+    let ada = app.signed_in("ada").await;
+    let body = json!({"password": PASSWORD, "method": "otp"});
+    let refused = show(&app, "enable", &ada.cookie, &body).await;
+    assert_eq!(refused.refusal(), refusal, "{}", refused.text);
+    let bob = Careful::start(&app, "bob").await;
+    let entered = app.try_sign_in("bob", PASSWORD).await.json();
+    assert_eq!(entered["twoFactorMethods"], json!(["totp"]), "{entered}");
+    let cookie = challenge(&app, "bob").await;
+    for cookie in [&cookie, &bob.session.cookie] {
+        let refused = show(&app, "send-otp", cookie, &json!({})).await;
+        assert_eq!(refused.refusal(), refusal, "{}", refused.text);
+    }
+    app.effects_done().await;
+    assert_eq!(app.mails_of("sign_in_code", "bob@example.com").await, 0);
+}
+
+/// S-19: of a hundred wrong codes that come at once on two nodes, in twenty challenges, ten are looked at; then also the
+/// right one is not.
+#[tokio::test]
+async fn of_100_wrong_codes_at_once_ten_are_looked_at_s19() {
+    let app = TestApp::start(&[UNVERIFIED]).await;
+    let node = app.node(&[UNVERIFIED]).await;
+    let ada = Careful::start(&app, "ada").await;
+    let mut challenges = vec![];
+    for _ in 0..20 {
+        challenges.push(challenge(&app, "ada").await);
+    }
+    let tries = (0..100).map(|n| {
+        let what = ["verify-totp", "verify-backup-code"][n / 2 % 2];
+        let code = if what == "verify-totp" {
+            ada.wrong_code(&app)
+        } else {
+            format!("{n:05}-wrong")
+        };
+        let (at, cookie) = ([&app, &node][n % 2], &challenges[n % 20]);
+        async move { show_code(at, what, cookie, &code).await }
+    });
+    let answers = join_all(tries).await;
+    let wrong = ["INVALID_CODE", "INVALID_BACKUP_CODE"];
+    let looked_at = answers
+        .iter()
+        .filter(|answer| wrong.contains(&answer.refusal().1.as_str()));
+    assert_eq!(looked_at.count(), 10);
+    assert!(
+        answers
+            .iter()
+            .all(|answer| (400..500).contains(&answer.status))
+    );
+    let cookie = challenge(&app, "ada").await;
+    let late = show_code(&node, "verify-totp", &cookie, &ada.code(&app)).await;
+    assert_eq!(late.status, 429, "{}", late.text);
 }

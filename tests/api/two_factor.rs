@@ -87,7 +87,7 @@ impl Careful {
     }
 
     /// A code that the app shows at none of the times near now.
-    fn wrong_code(&self, app: &TestApp) -> String {
+    pub fn wrong_code(&self, app: &TestApp) -> String {
         let now = u64::try_from(app.clock.now().timestamp()).unwrap();
         let shown: Vec<String> = [now - 30, now, now + 30]
             .map(|time| self.app.generate(time).to_string())

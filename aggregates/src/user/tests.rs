@@ -82,6 +82,7 @@ fn every_command() -> Vec<UserCommand> {
     vec![
         register(),
         verify("ada@example.com"),
+        UserCommand::WithdrawEmailVerification { at: at() },
         set_password(PasswordCause::Change),
         addresses::request("king@example.com"),
         addresses::confirm("king@example.com"),

@@ -6,8 +6,15 @@ use serde_json::json;
 use super::ALL_ON;
 use crate::client::UNVERIFIED;
 use crate::harness::TestApp;
+use crate::password_races::Held;
 
 const ROUNDS: usize = 10;
+
+/// Until both have decided, and wait to be written.
+async fn both_wait(app: &TestApp, held: Held) {
+    held.waited_for_by(app, 2).await;
+    held.let_go().await;
+}
 
 /// S-65
 #[tokio::test]
@@ -21,9 +28,11 @@ async fn of_two_admins_who_demote_each_other_one_succeeds_s65() {
         let demote =
             |id: &str| json!({"memberId": id, "role": "member", "organizationId": tenant.id});
         let (of_anna, of_adam) = (demote(&anna_id), demote(adam_id));
-        let (first, second) = tokio::join!(
+        let held = Held::start(&app).await;
+        let (first, second, ()) = tokio::join!(
             app.organization(&tenant.admin, "update-member-role", &of_anna),
             other.organization(&anna, "update-member-role", &of_adam),
+            both_wait(&app, held),
         );
         let mut answers = [first.status, second.status];
         answers.sort_unstable();
@@ -50,9 +59,11 @@ async fn of_two_owners_who_leave_one_stays_s65() {
             .joined(&olga, &id, &format!("otto{round}"), "owner")
             .await;
         let body = json!({"organizationId": id});
-        let (first, second) = tokio::join!(
+        let held = Held::start(&app).await;
+        let (first, second, ()) = tokio::join!(
             app.organization(&olga, "leave", &body),
             other.organization(&otto, "leave", &body),
+            both_wait(&app, held),
         );
         let mut answers = [first.status, second.status];
         answers.sort_unstable();
