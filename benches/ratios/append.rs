@@ -47,7 +47,7 @@ pub const TABLE: &str = "
 /// One insert of an event like ours into a table. `pgbench` takes a colon before a letter or digit for a variable.
 pub fn script(table: &str) -> String {
     format!(
-        r#"\set sequence random(1, 1000000000)
+        r#"\set sequence random(1, 1000000000000000000)
 \set stream random(1, {STREAMS})
 insert into {table} (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata, event_id)
 values ('session', 'abcdefghijklmnopqrstuvwxyz' || :stream, :sequence, 'session.extended', '1',
