@@ -20,13 +20,24 @@ struct Request {
 #[derive(Clone, Copy, Debug)]
 enum What {
     /// Lasting so many minutes.
-    Start(i64),
+    Start(i64, Entry),
     /// To so many minutes from now.
     Extend(i64),
     /// For an organization and a team.
     Activate(Active),
     Show(Factor),
     End(EndReason),
+}
+
+/// How a session begins.
+#[derive(Clone, Copy, Debug)]
+enum Entry {
+    /// The person shows who they are; with a second factor or without.
+    Shown(bool),
+    /// An admin acts as them, and shows none of their factors.
+    ActedAs,
+    /// It takes the place of one in which they were shown so many minutes ago.
+    InPlace(Times),
 }
 
 /// Of the first factor and the second.
@@ -49,15 +60,24 @@ enum Model {
 impl Model {
     fn expect(&mut self, what: What, now: i64) -> Outcome<SessionError> {
         match (what, *self) {
-            (What::Start(lasting), Self::Absent) => {
+            (What::Start(lasting, entry), Self::Absent) => {
+                let mut expected = vec!["session.started"];
+                let shown = match entry {
+                    Entry::Shown(second) => [Some(now), second.then_some(now)],
+                    Entry::ActedAs => [None, None],
+                    Entry::InPlace(ago) => {
+                        expected.extend(ago.iter().flatten().map(|_| "session.factor_shown"));
+                        ago.map(|ago| Some(now - ago?))
+                    }
+                };
                 *self = Self::Live {
                     until: now + lasting,
                     active: (None, None),
-                    shown: [Some(now), None],
+                    shown,
                 };
-                Ok(vec!["session.started"])
+                Ok(expected)
             }
-            (What::Start(_), _) => Err(SessionError::AlreadyStarted),
+            (What::Start(..), _) => Err(SessionError::AlreadyStarted),
             (
                 What::Extend(lasting),
                 Self::Live {
@@ -158,8 +178,14 @@ fn request() -> impl Strategy<Value = Request> {
         EndReason::Replaced,
     ]);
     let id = || prop::option::of(prop::sample::select(IDS.to_vec()));
+    let ago = || prop::option::of(0..8i64);
+    let entry = prop_oneof![
+        2 => any::<bool>().prop_map(Entry::Shown),
+        1 => Just(Entry::ActedAs),
+        1 => [ago(), ago()].prop_map(Entry::InPlace),
+    ];
     let what = prop_oneof![
-        4 => (1..40i64).prop_map(What::Start),
+        4 => (1..40i64, entry).prop_map(|(lasting, entry)| What::Start(lasting, entry)),
         6 => (-5..40i64).prop_map(What::Extend),
         4 => (id(), id()).prop_map(What::Activate),
         4 => prop::sample::select(vec![Factor::First, Factor::Second]).prop_map(What::Show),
@@ -171,14 +197,24 @@ fn request() -> impl Strategy<Value = Request> {
 fn command(what: What, now: i64) -> SessionCommand {
     let at = minute(now);
     match what {
-        What::Start(lasting) => SessionCommand::Start {
+        What::Start(lasting, entry) => SessionCommand::Start {
             user_id: UserId::new("u1"),
             token_hash: "00ff".to_owned(),
-            method: SignInMethod::EmailLink,
-            second_factor: false,
-            impersonated_by: None,
-            reason: None,
-            carried: FactorTimes::default(),
+            method: match entry {
+                Entry::Shown(_) => SignInMethod::EmailLink,
+                Entry::ActedAs => SignInMethod::Impersonation,
+                Entry::InPlace(_) => SignInMethod::Session,
+            },
+            second_factor: matches!(entry, Entry::Shown(true)),
+            impersonated_by: matches!(entry, Entry::ActedAs).then(|| UserId::new("u2")),
+            reason: matches!(entry, Entry::ActedAs).then(|| "asked to".to_owned()),
+            carried: match entry {
+                Entry::InPlace([first, second]) => FactorTimes {
+                    first: first.map(|ago| minute(now - ago)),
+                    second: second.map(|ago| minute(now - ago)),
+                },
+                Entry::Shown(_) | Entry::ActedAs => FactorTimes::default(),
+            },
             remembered: true,
             ip_address: String::new(),
             user_agent: String::new(),
@@ -225,7 +261,7 @@ fn a_session_does_what_its_model_says() {
             assert_eq!(Model::of(&stream.running), model);
 
             // What is true already is no event; only to start what has started is refused.
-            if happened && !matches!(what, What::Start(_)) {
+            if happened && !matches!(what, What::Start(..)) {
                 assert_eq!(stream.running.decide(command(what, now)), Ok(vec![]));
             }
         }
