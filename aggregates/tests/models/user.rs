@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use aggregates::reading::{ReadLog, Reading};
 use aggregates::session::EndReason;
 use aggregates::user::{ErasureReason, PasswordCause, User, UserCommand, UserError, UserEvent};
 use aggregates::{ClaimChange, EmailAddress, Roles, SessionId, StoredEvent, Tier, UserId};
@@ -25,6 +26,8 @@ const EMAILS: [Email; 4] = [
 enum Request {
     Register(Email),
     Verify(Email),
+    Withdraw,
+    ReadAudit,
     SetPassword(PasswordCause),
     AskForEmail(Email),
     ConfirmEmail(Email),
@@ -134,6 +137,11 @@ impl Open {
                 let was = std::mem::replace(&mut self.verified, true);
                 once(!was, "user.email_verified")
             }
+            Request::Withdraw => {
+                let was = std::mem::replace(&mut self.verified, false);
+                once(was, "user.email_verification_withdrawn")
+            }
+            Request::ReadAudit => Ok(vec!["user.audit_read"]),
             Request::SetPassword(_) => {
                 self.waiting = None;
                 Ok(vec!["user.password_set", "user.sessions_ended"])
@@ -255,6 +263,8 @@ fn request() -> impl Strategy<Value = Request> {
     prop_oneof![
         3 => email().prop_map(Request::Register),
         8 => email().prop_map(Request::Verify),
+        3 => Just(Request::Withdraw),
+        1 => Just(Request::ReadAudit),
         5 => cause.prop_map(Request::SetPassword),
         10 => email().prop_map(Request::AskForEmail),
         5 => email().prop_map(Request::ConfirmEmail),
@@ -295,6 +305,16 @@ fn command(request: &Request, now: i64) -> UserCommand {
         },
         Request::Verify(text) => UserCommand::VerifyEmail {
             email: email(text),
+            at,
+        },
+        Request::Withdraw => UserCommand::WithdrawEmailVerification { at },
+        Request::ReadAudit => UserCommand::ReadAudit {
+            reading: Reading {
+                of: ReadLog::Vault {
+                    owner: UserId::new("u2"),
+                },
+                filters: vec![],
+            },
             at,
         },
         Request::SetPassword(cause) => UserCommand::SetPassword { cause, keep, at },
@@ -347,6 +367,7 @@ fn command(request: &Request, now: i64) -> UserCommand {
 fn is_idempotent(request: &Request) -> bool {
     match request {
         Request::Verify(_)
+        | Request::Withdraw
         | Request::ConfirmEmail(_)
         | Request::Release(..)
         | Request::Close
@@ -354,6 +375,7 @@ fn is_idempotent(request: &Request) -> bool {
         | Request::Role(_)
         | Request::Tier(_) => true,
         Request::Register(_)
+        | Request::ReadAudit
         | Request::SetPassword(_)
         | Request::AskForEmail(_)
         | Request::ChangeEmail(_)
@@ -406,6 +428,8 @@ fn a_user_does_what_its_model_says() {
     seen.assert_often(&[
         "user.registered",
         "user.email_verified",
+        "user.email_verification_withdrawn",
+        "user.audit_read",
         "user.password_set",
         "user.email_change_requested",
         "user.email_change_confirmed",
