@@ -164,15 +164,17 @@ async fn call_once(app: &App, visit: &Visit<'_>, wish: &Wish) -> Result<Outcome,
         .in_session(&live.session.id)
         .while_it_lives(&live.session.id, &live.user.id)
         .if_vault_is(&stored.owner, stored.written_by);
-    let (mut outcome, mut row_stays) = (None, true);
+    let mut ended = None;
     let with = |events: &[VaultEvent]| {
         let event = events.first().ok_or(StoreError::Conflict)?;
-        let (ended, change) = changes::follow(&ring, &stored, event, wish, brought, at)?;
+        let (outcome, change) = changes::follow(&ring, &stored, event, wish, brought, at)?;
         // What was refused may be asked for again.
-        let once = once.filter(|_| !matches!(ended, Outcome::Refused(..) | Outcome::NotOpened));
-        let kept = once.map(|once| once.fingerprint.with(&live.user.id, (once.answer)(&ended)));
-        outcome = Some(ended);
-        row_stays = change.row.is_none();
+        let once = once.filter(|_| !matches!(outcome, Outcome::Refused(..) | Outcome::NotOpened));
+        let kept = once.map(|once| {
+            once.fingerprint
+                .with(&live.user.id, (once.answer)(&outcome))
+        });
+        ended = Some((outcome, change.row.is_none()));
         completed(app, &live.user, &stored, change, context.once(kept))
     };
     let read = (mode, stored.version);
@@ -181,10 +183,14 @@ async fn call_once(app: &App, visit: &Visit<'_>, wish: &Wish) -> Result<Outcome,
         .run_at::<Vault>(&stored.owner, read, command, with);
     match run.await {
         Ok(done) => {
-            let (row_stays, outcome) = (row_stays, outcome.ok_or(StoreError::Conflict)?);
-            match done.position {
-                Some(position) if row_stays => remember(app, stored, position),
-                _ => app.remembered_vaults.forget(&live.user.id, i64::MAX),
+            let (outcome, row_stays) = ended.ok_or(StoreError::Conflict)?;
+            if let (true, Some(position)) = (row_stays, done.position) {
+                let version = stored.version + 1;
+                let stored = Stored { version, ..stored };
+                app.remembered_vaults
+                    .put(app.store.freshness(), stored, position);
+            } else {
+                app.remembered_vaults.forget(&live.user.id, i64::MAX);
             }
             Ok(outcome)
         }
@@ -235,17 +241,5 @@ async fn stored_or_remembered(app: &App, user_id: &str) -> Result<Stored, StoreE
     match app.remembered_vaults.get(user_id).filter(opens) {
         Some(remembered) => Ok(remembered),
         None => stored(app, user_id).await,
-    }
-}
-
-/// Remembers a vault whose row was left alone by the event at `position`.
-fn remember(app: &App, mut stored: Stored, position: i64) {
-    let owner = stored.owner.clone();
-    stored.version += 1;
-    app.remembered_vaults.put(stored, position);
-    // Somebody else's event may have been told meanwhile.
-    let freshness = app.store.freshness();
-    if !freshness.unchanged_since(Vault::TYPE, &owner, position) {
-        app.remembered_vaults.forget(&owner, i64::MAX);
     }
 }

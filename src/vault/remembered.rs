@@ -5,9 +5,13 @@
 
 use std::time::Duration;
 
+use aggregates::user::User;
+use aggregates::vault::Vault;
+use cqrs_es::Aggregate as _;
 use moka::sync::Cache;
 
 use super::row::Stored;
+use crate::store::freshness::Freshness;
 
 const MOST: u64 = 50_000;
 const FOR: Duration = Duration::from_mins(10);
@@ -28,15 +32,63 @@ impl Remembered {
         self.0.get(owner).map(|(_, stored)| stored)
     }
 
-    /// Remembers a vault as it is after the event at `position`.
-    pub(super) fn put(&self, stored: Stored, position: i64) {
-        self.0.insert(stored.owner.clone(), (position, stored));
+    /// Remembers a vault as it is after the event at `position`, unless the log has told of a later one of the vault or of
+    /// its owner by then.
+    pub(super) fn put(&self, freshness: &Freshness, stored: Stored, position: i64) {
+        let owner = stored.owner.clone();
+        self.0.insert(owner.clone(), (position, stored));
+        // Looked at afterwards: whoever tells of it now finds the vault here and forgets it.
+        let unchanged = |stream_type| freshness.unchanged_since(stream_type, &owner, position);
+        if !(unchanged(Vault::TYPE) && unchanged(User::TYPE)) {
+            self.0.invalidate(&owner);
+        }
     }
 
     /// Forgets a vault, unless it was seen at `position` or later.
     pub fn forget(&self, owner: &str, position: i64) {
         if self.0.get(owner).is_some_and(|(seen, _)| seen < position) {
             self.0.invalidate(owner);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::super::row::VaultRow;
+    use super::*;
+
+    fn seen() -> Stored {
+        Stored {
+            owner: "u1".to_owned(),
+            version: 1,
+            written_by: Some(1),
+            row: Some(VaultRow::new("u1", DateTime::UNIX_EPOCH)),
+        }
+    }
+
+    #[test]
+    fn what_happened_later_is_the_end_of_it() {
+        let (remembered, freshness) = (Remembered::default(), Freshness::default());
+        freshness.changed(Vault::TYPE, "u1", 7);
+        remembered.put(&freshness, seen(), 7);
+        remembered.forget("u1", 7);
+        remembered.forget("u2", 9);
+        assert!(remembered.get("u1").is_some());
+        remembered.forget("u1", 8);
+        assert!(remembered.get("u1").is_none());
+    }
+
+    /// I-7: also when it was told of before the vault was there to be forgotten.
+    #[test]
+    fn what_was_told_of_too_early_is_the_end_of_it_as_well() {
+        for stream_type in [Vault::TYPE, User::TYPE] {
+            let (remembered, freshness) = (Remembered::default(), Freshness::default());
+            freshness.changed(stream_type, "u1", 8);
+            remembered.forget("u1", 8);
+            remembered.put(&freshness, seen(), 7);
+            assert!(remembered.get("u1").is_none(), "{stream_type}");
         }
     }
 }
