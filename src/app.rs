@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use aggregates::user::User;
-use aggregates::vault::Vault;
 use anyhow::Context as _;
-use cqrs_es::Aggregate as _;
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::ExposeSecret as _;
 use sqlx::PgPool;
@@ -138,12 +135,8 @@ pub async fn start(config: Config, parts: Parts) -> anyhow::Result<(Arc<App>, Ta
         .context("replaying the erasure ledger")?;
     let (pool, freshness) = (app.pool.clone(), app.store.freshness().clone());
     let (custody, vaults) = (app.store.custody().clone(), app.remembered_vaults.clone());
-    let changed = move |stream_type: &str, id: &str, position| {
-        // The account's end is an event of the person.
-        if [Vault::TYPE, User::TYPE].contains(&stream_type) {
-            vaults.forget(id, position);
-        }
-    };
+    // Of a vault or of its owner, who have the same id.
+    let changed = move |id: &str, position| vaults.forget(id, position);
     let (stop, stopped) = watch::channel(false);
     let workers = vec![
         tokio::spawn(effects::work(app.clone(), stopped.clone())),

@@ -487,12 +487,13 @@ fn impersonal(error: &str) -> String {
 }
 
 /// Follows the head until the task is dropped: every change of a stream is told to `freshness`, by
-/// whichever node it was written, and then to `changed`. Reads from the current head on; what came before is in the read models.
+/// whichever node it was written, and then to `changed` by id and position. Reads from the current head
+/// on; what came before is in the read models.
 pub async fn follow(
     pool: PgPool,
     freshness: Arc<Freshness>,
     custody: Custody,
-    changed: impl Fn(&str, &str, i64),
+    changed: impl Fn(&str, i64),
 ) {
     let mut position: Option<i64> = None;
     let mut written = freshness.written();
@@ -536,7 +537,7 @@ async fn catch_up(
     pool: &PgPool,
     freshness: &Freshness,
     custody: &Custody,
-    tell: &impl Fn(&str, &str, i64),
+    tell: &impl Fn(&str, i64),
     position: &mut Option<i64>,
 ) -> Result<bool, sqlx::Error> {
     let asked = Instant::now();
@@ -555,7 +556,7 @@ async fn catch_up(
     let mut last = from;
     for (at, aggregate_type, id, event_type) in &changed {
         freshness.changed(aggregate_type, id, *at);
-        tell(aggregate_type, id, *at);
+        tell(id, *at);
         if event_type == ERASURE {
             custody.forget(id);
         }
