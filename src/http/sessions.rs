@@ -29,11 +29,10 @@ static NOT_WHILE_IMPERSONATING: Stated = Stated {
 
 /// From where a session is read.
 #[derive(Clone, Copy)]
-enum Freshness {
-    /// From storage.
-    Stored,
-    /// From this node's memory, which is up to a second old.
-    Remembered,
+enum Source {
+    Storage,
+    /// This node's memory, which is up to a second old.
+    Memory,
 }
 
 /// A session is fresh for this long after its beginning.
@@ -266,7 +265,7 @@ impl Call {
     /// # Errors
     /// If it shows nobody, or a page that is not trusted sent the cookie.
     pub async fn required_stored_person(&self) -> Result<Arc<Live>, Problem> {
-        self.shown_person(Freshness::Stored).await
+        self.shown_person(Source::Storage).await
     }
 
     /// The same, as this node remembers it: for what is done only if the session still lives when it is written down
@@ -275,14 +274,14 @@ impl Call {
     /// # Errors
     /// As there.
     pub async fn required_remembered_person(&self) -> Result<Arc<Live>, Problem> {
-        self.shown_person(Freshness::Remembered).await
+        self.shown_person(Source::Memory).await
     }
 
-    async fn shown_person(&self, freshness: Freshness) -> Result<Arc<Live>, Problem> {
+    async fn shown_person(&self, source: Source) -> Result<Arc<Live>, Problem> {
         let (sessions, now) = (&self.app().sessions, self.app().clock.now());
-        let find = async |token: &str| match freshness {
-            Freshness::Stored => sessions.find_stored(token, now).await,
-            Freshness::Remembered => sessions.find(token, now).await,
+        let find = async |token: &str| match source {
+            Source::Storage => sessions.find_stored(token, now).await,
+            Source::Memory => sessions.find(token, now).await,
         };
         if self.bearer_text().is_none() {
             self.check_page()?;
@@ -296,14 +295,14 @@ impl Call {
         {
             return Ok(live);
         }
-        self.shown_by_access_token(freshness)
+        self.shown_by_access_token(source)
             .await?
             .ok_or(Problem::BearerMissing)?
     }
 
     /// The live session of an access token in the request, or why it is none.
     async fn of_access_token(&self) -> Result<Option<Result<Arc<Live>, Problem>>, Problem> {
-        let shown = self.shown_by_access_token(Freshness::Stored).await?;
+        let shown = self.shown_by_access_token(Source::Storage).await?;
         if let Some(Ok(live)) = &shown {
             self.admit(live).await?;
         }
@@ -312,7 +311,7 @@ impl Call {
 
     async fn shown_by_access_token(
         &self,
-        freshness: Freshness,
+        source: Source,
     ) -> Result<Option<Result<Arc<Live>, Problem>>, Problem> {
         let Some(token) = self.bearer_text() else {
             return Ok(None);
@@ -328,9 +327,9 @@ impl Call {
         };
         let text = |name: &str| claims.get(name).and_then(Value::as_str).unwrap_or_default();
         let (sid, now) = (text("sid"), app.clock.now());
-        let live = match freshness {
-            Freshness::Stored => app.sessions.find_by_id(sid, now).await?,
-            Freshness::Remembered => app.sessions.find_by_id_lately(sid, now).await?,
+        let live = match source {
+            Source::Storage => app.sessions.find_by_id(sid, now).await?,
+            Source::Memory => app.sessions.find_by_id_lately(sid, now).await?,
         };
         let live = live.filter(|live| live.user.id == text("sub"));
         Ok(Some(live.ok_or(Problem::BearerInvalid { expired: false })))
