@@ -8,7 +8,7 @@ use sqlx::Executor as _;
 
 use super::Mode::Standard;
 use super::bring_to;
-use super::followed::{PROXY, fetch, model, rows};
+use super::followed::{PROXY, fetch, model, rows, two_with_vaults};
 use crate::account::email_of;
 use crate::client::{PASSWORD, Session, UNVERIFIED};
 use crate::deletion::delete_account;
@@ -101,9 +101,8 @@ async fn an_erasure_waits_for_whoever_is_adding_rows_i7() {
 #[tokio::test]
 async fn no_append_waits_for_a_long_history_to_be_blanked() {
     let app = TestApp::start(&[UNVERIFIED, PROXY]).await;
-    let (ada, bob) = (app.signed_in("ada").await, app.signed_in("bob").await);
+    let [ada, bob] = two_with_vaults(&app).await;
     for who in [&ada, &bob] {
-        bring_to(&app, who, Standard).await;
         fetch(&app, who).await;
     }
     app.followed().await;
@@ -135,9 +134,8 @@ async fn no_append_waits_for_a_long_history_to_be_blanked() {
 #[tokio::test]
 async fn an_erasure_that_is_under_way_is_no_difference() {
     let app = TestApp::start(&[UNVERIFIED, PROXY]).await;
-    let (ada, bob) = (app.signed_in("ada").await, app.signed_in("bob").await);
+    let [ada, bob] = two_with_vaults(&app).await;
     for who in [&ada, &bob] {
-        bring_to(&app, who, Standard).await;
         fetch(&app, who).await;
         fetch(&app, who).await;
     }

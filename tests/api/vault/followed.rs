@@ -2,7 +2,7 @@
 
 use aggregates::UserId;
 use aggregates::vault::{Ask, Client, Vault, VaultCommand};
-use mana_auth::follower::{self, Follower, Step};
+use mana_auth::follower::{self, Follower, Parked, Step};
 use mana_auth::rebuild;
 use mana_auth::store::{Actor, Context};
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -45,6 +45,22 @@ pub async fn rows(app: &TestApp, user_id: &str) -> Vec<AuditRow> {
         .fetch_all(&app.admin)
         .await
         .unwrap()
+}
+
+/// Ada and Bob, with a vault each.
+pub async fn two_with_vaults(app: &TestApp) -> [Session; 2] {
+    let both = [app.signed_in("ada").await, app.signed_in("bob").await];
+    for who in &both {
+        bring_to(app, who, Standard).await;
+    }
+    both
+}
+
+/// The one stream that is parked.
+async fn the_parked(app: &TestApp) -> Parked {
+    let parked = follower::parked(&app.admin, MODEL.name).await.unwrap();
+    assert_eq!(parked.len(), 1, "{parked:?}");
+    parked.into_iter().next().unwrap()
 }
 
 /// Gives the lease to nobody that there is: no node follows until it is over.
@@ -211,10 +227,7 @@ async fn a_broken_event_parks_its_stream_and_no_other() {
     };
     let app = TestApp::start(&[&ADMINS[..], &[PROXY]].concat()).await;
     let root = app.signed_in("root").await;
-    let (ada, bob) = (app.signed_in("ada").await, app.signed_in("bob").await);
-    for who in [&ada, &bob] {
-        bring_to(&app, who, Standard).await;
-    }
+    let [ada, bob] = two_with_vaults(&app).await;
     app.followed().await;
     assert_incomplete(&app, &root, &ada, &bob, false).await;
     hold_back(&app).await;
@@ -236,10 +249,7 @@ async fn a_broken_event_parks_its_stream_and_no_other() {
     app.followed().await;
     assert_eq!(rows(&app, &ada.user_id).await.len(), 1, "both wait");
     assert_eq!(rows(&app, &bob.user_id).await.len(), 2);
-    let parked = follower::parked(&app.admin, MODEL.name).await.unwrap();
-    let [parked] = parked.as_slice() else {
-        panic!("{parked:?}")
-    };
+    let parked = the_parked(&app).await;
     assert_eq!(
         (parked.stream_type.as_str(), parked.stream_id.as_str()),
         ("vault", ada.user_id.as_str())
@@ -278,10 +288,7 @@ async fn a_broken_event_parks_its_stream_and_no_other() {
 #[tokio::test]
 async fn a_refused_row_parks_its_stream_and_no_other() {
     let app = TestApp::start(&[UNVERIFIED, PROXY]).await;
-    let (ada, bob) = (app.signed_in("ada").await, app.signed_in("bob").await);
-    for who in [&ada, &bob] {
-        bring_to(&app, who, Standard).await;
-    }
+    let [ada, bob] = two_with_vaults(&app).await;
     hold_back(&app).await;
     let command = VaultCommand {
         ask: Ask::Fetch { broken: None },
@@ -302,10 +309,7 @@ async fn a_refused_row_parks_its_stream_and_no_other() {
     app.followed().await;
     assert_eq!(rows(&app, &ada.user_id).await.len(), 1, "both wait");
     assert_eq!(rows(&app, &bob.user_id).await.len(), 2);
-    let parked = follower::parked(&app.admin, MODEL.name).await.unwrap();
-    let [parked] = parked.as_slice() else {
-        panic!("{parked:?}")
-    };
+    let parked = the_parked(&app).await;
     let wanted = (ada.user_id.as_str(), refused);
     assert_eq!((parked.stream_id.as_str(), parked.position), wanted);
     assert_eq!(parked.error, "the database refuses its row (22P05)");
@@ -315,10 +319,7 @@ async fn a_refused_row_parks_its_stream_and_no_other() {
 #[tokio::test]
 async fn a_parked_stream_that_cannot_be_tried_again_is_warned_of() {
     let app = TestApp::start(&[UNVERIFIED, PROXY]).await;
-    let (ada, bob) = (app.signed_in("ada").await, app.signed_in("bob").await);
-    for who in [&ada, &bob] {
-        bring_to(&app, who, Standard).await;
-    }
+    let [ada, bob] = two_with_vaults(&app).await;
     app.followed().await;
     let park = "insert into followers.parked (model, stream_type, stream_id, position, error)
          select 'vault_audit', 'vault', user_id, position, 'as a test wants it' from read.vault_audit;
@@ -350,9 +351,8 @@ async fn a_parked_stream_that_cannot_be_tried_again_is_warned_of() {
 #[tokio::test]
 async fn no_address_outlives_its_owner() {
     let app = TestApp::start(&[UNVERIFIED, PROXY]).await;
-    let (ada, bob) = (app.signed_in("ada").await, app.signed_in("bob").await);
+    let [ada, bob] = two_with_vaults(&app).await;
     for who in [&ada, &bob] {
-        bring_to(&app, who, Standard).await;
         fetch(&app, who).await;
     }
     app.followed().await;
