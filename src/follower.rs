@@ -1,8 +1,9 @@
 //! Follows the log for the read models that are not written with it: one node at a time, by a lease. Rows and the
 //! position up to which they go are written in one transaction, so a crash repeats nothing and leaves nothing out.
 //!
-//! An event that does not open, that this version does not know, or whose row the database refuses, parks its stream for the
-//! model: the others go on, and the parked one is tried again every minute. Until then it is shown by `doctor`, in the metrics and in the log.
+//! An event that does not open, that this version does not know, or whose row the database refuses, parks its stream for
+//! the model: the others go on, and the parked one is tried again every minute. Until then it is shown by `doctor`, in the
+//! metrics and in the log.
 
 mod kept;
 
@@ -385,8 +386,8 @@ fn refusal(error: &anyhow::Error) -> Option<String> {
     let error = error.downcast_ref::<sqlx::Error>()?.as_database_error()?;
     let code = error.code()?;
     // Data, rules and limits of size (PostgreSQL, appendix A).
-    let is_refused = ["22", "23", "54"].map(|class| code.starts_with(class));
-    is_refused
-        .contains(&true)
+    ["22", "23", "54"]
+        .iter()
+        .any(|class| code.starts_with(class))
         .then(|| format!("the database refuses its row ({code})"))
 }

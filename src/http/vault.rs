@@ -136,9 +136,8 @@ fn refused(action: Action, reason: Refusal) -> Problem {
 }
 
 /// Who calls: by an access token, a session's token or its cookie, and nobody whose session is over when the call is
-/// written down (I-9). Whoever acts as somebody
-/// is written down and refused (S-66), and so are whoever has to show anew who they are (S-60) and calls above the limit,
-/// those once an hour (S-80, I-11).
+/// written down (I-9). Whoever acts as somebody is written down and refused (S-66), and so are whoever has to show anew
+/// who they are (S-60) and calls above the limit, those once an hour (S-80, I-11).
 async fn enter(call: &Call, action: Action, limit: &Limit) -> Result<Arc<Live>, Problem> {
     let live = match action {
         // The most frequent call; whether the session lives is asked for once more where it is written down.

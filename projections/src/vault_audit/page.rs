@@ -48,11 +48,12 @@ pub async fn page(
     let mut tx = pool.begin().await?;
     // While the table is small, a scan for each block would seem as cheap as an index.
     sqlx::query(
-        "select set_config('statement_timeout', $1, true), set_config('enable_seqscan', 'off', true)",
+        "select set_config('statement_timeout', $1, true),
+                set_config('enable_seqscan', 'off', true)",
     )
-        .bind(timeout_ms.to_string())
-        .fetch_one(&mut *tx)
-        .await?;
+    .bind(timeout_ms.to_string())
+    .fetch_one(&mut *tx)
+    .await?;
     let Some(within) = within(&mut tx, asked, until).await? else {
         return Ok(vec![]);
     };
