@@ -141,6 +141,18 @@ pub enum CustodyError {
         /// Why not.
         source: UnwrapError,
     },
+    /// The log knows of something later than the row, which must have come back from a backup.
+    #[error(
+        "custody row {kind}/{owner}/{id} is older than the log: it is not used until it is set anew"
+    )]
+    Older {
+        /// What it is.
+        kind: String,
+        /// Whose.
+        owner: String,
+        /// Which.
+        id: String,
+    },
     /// Nothing more may be wrapped.
     #[error(transparent)]
     KekUsedUp(#[from] KekUsedUp),
@@ -216,7 +228,7 @@ impl Custody {
         }
     }
 
-    /// Reads and opens a secret.
+    /// Reads and opens a secret. One that is older than the log is as good as none.
     ///
     /// # Errors
     /// When the database does not answer or the row does not open. No row is no error.
@@ -227,23 +239,21 @@ impl Custody {
         id: &str,
     ) -> Result<Option<Secret>, CustodyError> {
         let row = sqlx::query(
-            "select version, kek_id, format, nonce, ciphertext from custody where kind = $1 and owner = $2 and id = $3",
+            "select version, kek_id, format, nonce, ciphertext, older_than_log from custody_read
+             where kind = $1 and owner = $2 and id = $3",
         )
         .bind(kind)
         .bind(owner)
         .bind(id)
         .fetch_optional(&self.pool)
         .await?;
-        row.map(|row| {
-            Ok(Secret {
-                version: row.try_get("version")?,
-                bytes: self.open(Place { kind, owner, id }, &row)?,
-            })
-        })
-        .transpose()
+        let Some(row) = row else {
+            return Ok(None);
+        };
+        self.secret(Place { kind, owner, id }, &row)
     }
 
-    /// Reads and opens all of somebody's secrets of a kind, by id.
+    /// Reads and opens all of somebody's secrets of a kind, by id, but those that are older than the log.
     ///
     /// # Errors
     /// When the database does not answer or a row does not open.
@@ -253,28 +263,30 @@ impl Custody {
         owner: &str,
     ) -> Result<Vec<(String, Secret)>, CustodyError> {
         let rows = sqlx::query(
-            "select id, version, kek_id, format, nonce, ciphertext from custody
+            "select id, version, kek_id, format, nonce, ciphertext, older_than_log from custody_read
              where kind = $1 and owner = $2 order by id",
         )
         .bind(kind)
         .bind(owner)
         .fetch_all(&self.pool)
         .await?;
-        rows.iter()
-            .map(|row| {
-                let id: String = row.try_get("id")?;
-                let place = Place {
-                    kind,
-                    owner,
-                    id: &id,
-                };
-                let (version, bytes) = (row.try_get("version")?, self.open(place, row)?);
-                Ok((id, Secret { version, bytes }))
-            })
-            .collect()
+        let mut found = vec![];
+        for row in &rows {
+            let id: String = row.try_get("id")?;
+            let place = Place {
+                kind,
+                owner,
+                id: &id,
+            };
+            if let Some(secret) = self.secret(place, row)? {
+                found.push((id, secret));
+            }
+        }
+        Ok(found)
     }
 
-    /// A secret in a row that was read together with others; none if its `version` is null.
+    /// A secret in a row that was read together with others; none if its `version` is null, or if it is older than the
+    /// log.
     ///
     /// # Errors
     /// When a column is missing or the row does not open.
@@ -284,12 +296,39 @@ impl Custody {
         owner: &str,
         row: &PgRow,
     ) -> Result<Option<Secret>, CustodyError> {
+        let id = ONLY;
+        self.secret(Place { kind, owner, id }, row)
+    }
+
+    fn secret(&self, place: Place<'_>, row: &PgRow) -> Result<Option<Secret>, CustodyError> {
         let Some(version) = row.try_get("version")? else {
             return Ok(None);
         };
-        let id = ONLY;
-        let bytes = self.open(Place { kind, owner, id }, row)?;
-        Ok(Some(Secret { version, bytes }))
+        match self.open_current(place, row) {
+            Ok(bytes) => Ok(Some(Secret { version, bytes })),
+            Err(error @ CustodyError::Older { .. }) => {
+                tracing::error!(%error, "a secret is locked");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens a row of `custody_read`, unless it is older than the log.
+    fn open_current(
+        &self,
+        place: Place<'_>,
+        row: &PgRow,
+    ) -> Result<Zeroizing<Vec<u8>>, CustodyError> {
+        let bytes = self.open(place, row)?;
+        if row.try_get("older_than_log")? {
+            return Err(CustodyError::Older {
+                kind: place.kind.to_owned(),
+                owner: place.owner.to_owned(),
+                id: place.id.to_owned(),
+            });
+        }
+        Ok(bytes)
     }
 
     /// Replaces a secret if nobody else has since it was read: maintenance without an event, such as
@@ -541,7 +580,7 @@ impl Custody {
             .await?)
     }
 
-    /// Tries to open every row, in batches; `each` hears of every row and whether it opened.
+    /// Tries to open every row, in batches; `each` hears of every row and whether it opened and is used.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -552,7 +591,7 @@ impl Custody {
         let mut after = (String::new(), String::new(), String::new());
         loop {
             let rows = sqlx::query(
-                "select kind, owner, id, kek_id, format, nonce, ciphertext from custody
+                "select kind, owner, id, kek_id, format, nonce, ciphertext, older_than_log from custody_read
                  where (kind, owner, id) > ($1, $2, $3) order by kind, owner, id limit 1000",
             )
             .bind(&after.0)
@@ -574,17 +613,12 @@ impl Custody {
                     row.try_get("owner")?,
                     row.try_get("id")?,
                 );
-                each(
-                    self.open(
-                        Place {
-                            kind: &kind,
-                            owner: &owner,
-                            id: &id,
-                        },
-                        row,
-                    )
-                    .map(drop),
-                );
+                let place = Place {
+                    kind: &kind,
+                    owner: &owner,
+                    id: &id,
+                };
+                each(self.open_current(place, row).map(drop));
             }
         }
     }

@@ -154,7 +154,8 @@ const GRANTS: &str = "
     grant usage on schema public, read, followers to {role};
     grant create on schema read to {role};
     grant select, insert on events, log_epochs to {role};
-    grant select, insert, update on streams to {role};
+    grant select, insert, update on streams, custody_positions to {role};
+    grant select on custody_read to {role};
     grant select, insert, update, delete on claims, custody, effects, idempotency_keys, rate_limits,
         tokens, attempts, door_events, totp_steps, passkey_uses, api_key_uses, encryption_vaults to {role};
     grant select, insert, update on keks, followers.kek_seals, followers.leases, followers.tiles to {role};

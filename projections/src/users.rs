@@ -241,12 +241,12 @@ pub async fn at_the_door(
     let row = sqlx::query(
         "select u.id, u.email, u.email_verified, u.name, u.image, u.locale, u.role, u.tier, u.banned, u.ban_reason,
                 u.ban_expires, u.two_factor_enabled, u.created_at, u.updated_at,
-                k.version, k.kek_id, k.format, k.nonce, k.ciphertext,
+                k.version, k.kek_id, k.format, k.nonce, k.ciphertext, k.older_than_log,
                 exists (select from read.devices d where d.user_id = c.owner) as any_device,
                 array(select d.id from read.devices d where d.user_id = c.owner and d.last_sign_in_at >= $5) as known_devices
          from claims c
          join read.users u on u.id = c.owner
-         left join custody k on k.kind = $3 and k.owner = c.owner and k.id = $4
+         left join custody_read k on k.kind = $3 and k.owner = c.owner and k.id = $4
          where c.scope = $1 and c.key_hash = $2",
     )
     .bind(scope)

@@ -40,7 +40,7 @@ const ROOM: i64 = 10_000_000;
 #[derive(Args)]
 #[command(after_help = "\
 Checks, as of one moment and beside a running service: the key-encryption keys are the right ones and not worn out;
-every secret and every vault opens with them;
+every secret and every vault opens with them and is as new as the log;
 every event decodes, its personal fields open, positions and streams have no holes; claims and people belong together;
 the log is the one that was last seen and has room to grow; the mail server is there. The exit code is 1 if anything
 fails.

@@ -156,9 +156,9 @@ impl From<crate::custody::CustodyError> for StoreError {
         match error {
             crate::custody::CustodyError::Database(error) => Self::from_database(&error),
             crate::custody::CustodyError::KekUsedUp(used_up) => used_up.into(),
-            crate::custody::CustodyError::Lost(_) | crate::custody::CustodyError::Unwrap { .. } => {
-                Self::Broken(error.to_string())
-            }
+            crate::custody::CustodyError::Lost(_)
+            | crate::custody::CustodyError::Older { .. }
+            | crate::custody::CustodyError::Unwrap { .. } => Self::Broken(error.to_string()),
         }
     }
 }

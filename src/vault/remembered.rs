@@ -64,6 +64,7 @@ mod tests {
             owner: "u1".to_owned(),
             version: 1,
             written_by: Some(1),
+            older_than_log: false,
             row: Some(VaultRow::new("u1", DateTime::UNIX_EPOCH)),
         }
     }

@@ -20,6 +20,8 @@ pub struct Stored {
     pub version: i64,
     /// Which transaction wrote the row: PostgreSQL's `xmin`.
     pub written_by: Option<i64>,
+    /// The log knows of something later than the row, which must have come back from a backup.
+    pub older_than_log: bool,
     /// None, if there is no vault.
     pub row: Option<VaultRow>,
 }
@@ -28,11 +30,17 @@ impl Stored {
     /// The mode that it is in.
     ///
     /// # Errors
-    /// If the row makes no sense.
+    /// If the row makes no sense, or is older than the log: it may hold a key that its owner has destroyed since.
     pub fn mode(&self) -> Result<Vault, StoreError> {
         let Some(row) = &self.row else {
             return Ok(Vault::Absent);
         };
+        if self.older_than_log {
+            let owner = &self.owner;
+            return Err(StoreError::Broken(format!(
+                "the row of vault {owner} is older than the log"
+            )));
+        }
         row.mode().ok_or_else(|| nonsense(&self.owner))
     }
 }
@@ -42,10 +50,12 @@ impl Stored {
 /// # Errors
 /// When the database does not answer or a row makes no sense.
 pub async fn read(db: impl PgExecutor<'_>, owners: &[String]) -> Result<Vec<Stored>, StoreError> {
-    let rows = sqlx::query(r#"select owner, version, written_by, "row" from vaults_of($1)"#)
-        .bind(owners)
-        .fetch_all(db)
-        .await?;
+    let rows = sqlx::query(
+        r#"select owner, version, written_by, older_than_log, "row" from vaults_of($1)"#,
+    )
+    .bind(owners)
+    .fetch_all(db)
+    .await?;
     rows.iter()
         .map(|stored| {
             let owner: String = stored.try_get("owner")?;
@@ -55,6 +65,7 @@ pub async fn read(db: impl PgExecutor<'_>, owners: &[String]) -> Result<Vec<Stor
                 row: row.map(|Json(row)| row),
                 version: stored.try_get("version")?,
                 written_by: stored.try_get("written_by")?,
+                older_than_log: stored.try_get("older_than_log")?,
                 owner,
             })
         })

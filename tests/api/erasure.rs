@@ -190,6 +190,7 @@ async fn nothing_personal_is_left_of_an_erased_account() {
     let dump = app.dump().await;
     assert_eq!(found_in(&dump, &personal), Vec::<&str>::new());
     let tables = [
+        "public.custody_positions",
         "public.events",
         "public.events_000000",
         "public.streams",

@@ -64,6 +64,7 @@ mod provider;
 mod rebuild;
 mod refresh;
 mod replay;
+mod restored;
 mod revert_email;
 mod secrecy;
 mod security_log;

@@ -33,6 +33,18 @@ async fn a_secret_that_was_altered_or_moved_is_found() {
     }
     assert_eq!(examine(&place).await, Found::new());
 
+    let restored = |change: &str| {
+        format!(
+            "update custody set event_position = event_position {change} where owner = '{ada}' and kind = 'password'"
+        )
+    };
+    place.tamper(&restored("- 1")).await;
+    let older = format!(
+        "custody row password/{ada}/1 is older than the log: it is not used until it is set anew"
+    );
+    assert_eq!(examine(&place).await, only(SECRETS, [older]));
+    place.tamper(&restored("+ 1")).await;
+
     let unknown = format!(
         "update custody set kek_id = 'lost-v1' where owner = '{ada}' and kind = 'password'"
     );

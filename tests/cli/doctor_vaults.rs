@@ -52,6 +52,19 @@ async fn a_vault_that_does_not_open_or_is_not_what_its_events_say_is_found() {
     }
     tamper(&app.admin, &set("wrap_version = 1", ada)).await;
 
+    let older = format!("vault {ada}: its row is older than the log");
+    for change in ["- 1", "+ 1"] {
+        let change = format!("event_position = event_position {change}");
+        tamper(&app.admin, &set(&change, ada)).await;
+        for deep in [false, true] {
+            let expected = match change.contains('-') {
+                true => only(VAULTS, [&older]),
+                false => Found::new(),
+            };
+            assert_eq!(examine(deep).await, expected);
+        }
+    }
+
     let gone = format!(
         "create table copy as table encryption_vaults; delete from encryption_vaults {}",
         of(ada)

@@ -16,11 +16,12 @@ use crate::people::person;
 /// Says who tried what from where, for a month; erasure deletes it. In clear like the read models.
 const CLEAR_TABLE: &str = "door_events";
 
-const SEALED_TABLES: [&str; 22] = [
+const SEALED_TABLES: [&str; 23] = [
     "api_key_uses",
     "attempts",
     "claims",
     "custody",
+    "custody_positions",
     "effects",
     "encryption_vaults",
     "events",

@@ -25,8 +25,12 @@ pub async fn check(store: &Store, db: &mut PgConnection, deep: bool) -> anyhow::
                 if let Some(Err(error)) = row.open(&store.custody().ring()) {
                     check.problem(format!("vault {}: {error}", stored.owner));
                 }
+                if stored.older_than_log {
+                    let owner = &stored.owner;
+                    check.problem(format!("vault {owner}: its row is older than the log"));
+                }
             }
-            if deep && stored.version > 0 {
+            if deep && stored.version > 0 && !stored.older_than_log {
                 agree(store, stored, &mut check).await?;
             }
         }
