@@ -128,6 +128,9 @@ pub struct Config {
     /// `MANA_AUTH_VAULT_CHECK_MASTER_KEY`: zero-knowledge mode ends only with the key that was handed out (S-77);
     /// default false, as clients know it.
     pub vault_check_master_key: bool,
+    /// `MANA_AUTH_VAULT_CHECK_RECOVERY_WRAP`: a recovery wrap is set only by whoever shows the check value of the key
+    /// (S-77); default false, as clients know it.
+    pub vault_check_recovery_wrap: bool,
     /// `[social.ID]` in the file, or `MANA_AUTH_SOCIAL_ID_CLIENT_ID` and so on: providers that people sign in by, by id;
     /// default none.
     pub providers: BTreeMap<String, Provider>,
@@ -460,6 +463,7 @@ impl Config {
             cancel_on_reinvite: reader.switch("MANA_AUTH_CANCEL_ON_REINVITE", false),
             multi_session: reader.switch("MANA_AUTH_MULTI_SESSION", false),
             vault_check_master_key: reader.switch("MANA_AUTH_VAULT_CHECK_MASTER_KEY", false),
+            vault_check_recovery_wrap: reader.switch("MANA_AUTH_VAULT_CHECK_RECOVERY_WRAP", false),
             providers: providers::read(&mut reader, allow_private_providers),
             allow_private_providers,
             max_daily_signups: reader.number("MAX_DAILY_SIGNUPS", 0, 0..=u32::MAX),

@@ -18,7 +18,7 @@ use projections::users::UserRow;
 
 use crate::accounts::Caller;
 use crate::app::App;
-use crate::crypto::vault_key::MasterKey;
+use crate::crypto::vault_key::{KeyCheck, MasterKey};
 use crate::links;
 use crate::sessions::Live;
 use crate::store::idempotency::{Fingerprint, Outcome as Answer};
@@ -62,8 +62,8 @@ pub enum Wish {
     Fetch,
     /// Another key.
     Rotate,
-    /// This recovery wrap.
-    SetRecovery(RecoveryWrap),
+    /// This recovery wrap, of the key that is known by the value, if one is shown.
+    SetRecovery(RecoveryWrap, Option<KeyCheck>),
     /// No recovery wrap.
     ClearRecovery,
     /// The recovery wrap that was there at a time, else the one that was replaced last.

@@ -24,7 +24,7 @@ pub enum Kind {
 }
 
 /// Every name there is; what is not here is refused.
-pub const SETTINGS: [(&str, Kind); 63] = [
+pub const SETTINGS: [(&str, Kind); 64] = [
     ("AUTH_ERROR_SHAPE", Kind::One),
     ("BASE_URL", Kind::One),
     ("BETTER_AUTH_SECRET", Kind::Secret),
@@ -72,6 +72,7 @@ pub const SETTINGS: [(&str, Kind); 63] = [
     ("MANA_AUTH_TWO_FACTOR_ALWAYS", Kind::One),
     ("MANA_AUTH_TWO_FACTOR_OTP", Kind::One),
     ("MANA_AUTH_VAULT_CHECK_MASTER_KEY", Kind::One),
+    ("MANA_AUTH_VAULT_CHECK_RECOVERY_WRAP", Kind::One),
     ("MANA_CREDITS_URL", Kind::One),
     ("MANA_SERVICE_KEY", Kind::Secret),
     ("MANA_SUBSCRIPTIONS_URL", Kind::One),

@@ -60,14 +60,9 @@ impl MasterKey {
 
     /// What the key is known by: HMAC-SHA-256 of a fixed text under a key that HKDF-SHA-256 derives from it (RFC 5869,
     /// without salt). Clients can compute it, and nobody can compute the key from it (S-77).
-    pub fn check_value(&self) -> [u8; 32] {
+    pub fn check_value(&self) -> KeyCheck {
         let derived = Zeroizing::new(aead::hkdf_sha256(self.0.as_slice(), CHECK.as_bytes()));
-        aead::hmac_sha256_of(derived.as_slice(), CHECK.as_bytes())
-    }
-
-    /// Whether the key is the one that is known by this value.
-    pub fn has_check_value(&self, value: &[u8]) -> bool {
-        self.check_value().as_slice().ct_eq(value).into()
+        KeyCheck(aead::hmac_sha256_of(derived.as_slice(), CHECK.as_bytes()))
     }
 
     fn of_slice(bytes: &[u8]) -> Option<Self> {
@@ -77,6 +72,27 @@ impl MasterKey {
         }
         key.copy_from_slice(bytes);
         Some(Self(key))
+    }
+}
+
+/// What a master key is known by: 32 bytes, of which whoever has the key can make them, and nobody the key.
+pub struct KeyCheck([u8; 32]);
+
+impl KeyCheck {
+    /// Reads one as clients send it; none if it is not the base64 of 32 bytes.
+    pub fn from_base64(text: &str) -> Option<Self> {
+        let bytes = STANDARD.decode(text).ok()?;
+        Some(Self(bytes.try_into().ok()?))
+    }
+
+    /// The bytes, for storage.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Whether it is one that was kept.
+    pub fn is(&self, kept: &[u8]) -> bool {
+        self.0.as_slice().ct_eq(kept).into()
     }
 }
 
@@ -325,11 +341,16 @@ mod tests {
         // and printf mana-key-check-v1 | openssl dgst -sha256 -mac HMAC -macopt hexkey:…
         let value = key().check_value();
         assert_eq!(
-            super::super::hex::encode(&value),
+            super::super::hex::encode(value.bytes()),
             "c99f9cc83ab5952e65bbe5f56c7a8b9b8431d0f7242db4c0df613004c42af1eb"
         );
-        assert!(key().has_check_value(&value));
-        assert!(!key().has_check_value(&value[1..]));
-        assert!(!MasterKey::generate().has_check_value(&value));
+        assert!(key().check_value().is(value.bytes()));
+        assert!(!key().check_value().is(&value.bytes()[1..]));
+        assert!(!MasterKey::generate().check_value().is(value.bytes()));
+        let sent = STANDARD.encode(value.bytes());
+        assert!(KeyCheck::from_base64(&sent).is_some_and(|sent| sent.is(value.bytes())));
+        for broken in ["", "c99f", &sent[4..], &format!("{sent}AAAA"), "not base64"] {
+            assert!(KeyCheck::from_base64(broken).is_none(), "{broken}");
+        }
     }
 }

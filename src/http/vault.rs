@@ -33,7 +33,7 @@ use super::request;
 use super::shapes::iso;
 use super::web::Call;
 use crate::crypto::password::Password;
-use crate::crypto::vault_key::MasterKey;
+use crate::crypto::vault_key::{KeyCheck, MasterKey};
 use crate::sessions::Live;
 use crate::sign_in;
 use crate::store::StoreError;
@@ -112,12 +112,18 @@ static OTHER_KEY: Stated = stated(
     "MASTER_KEY_MISMATCH",
     "masterKey is not the key of this vault",
 );
+static OTHER_KEY_CHECK: Stated = stated(
+    StatusCode::CONFLICT,
+    "MASTER_KEY_MISMATCH",
+    "keyCheck is not that of the key of this vault",
+);
 static WRAP_REQUIRED: Stated =
     bad_request("recoveryWrappedMk and recoveryIv are required (base64 strings)");
 static ENABLE_REQUIRED: Stated = bad_request("`enable: boolean` is required");
 static KEY_REQUIRED: Stated =
     bad_request("`masterKey: base64` is required when disabling zero-knowledge");
 static KEY_LENGTH: Stated = bad_request("masterKey must decode to 32 bytes");
+static KEY_CHECK_LENGTH: Stated = bad_request("keyCheck must be the base64 of 32 bytes");
 static TIME_REQUIRED: Stated = bad_request("at must be an ISO 8601 time");
 
 fn refused(action: Action, reason: Refusal) -> Problem {
@@ -127,6 +133,7 @@ fn refused(action: Action, reason: Refusal) -> Problem {
         (Refusal::ZeroKnowledge, _) => &ZK_ACTIVE,
         (Refusal::NoRecoveryWrap, _) => &NO_RECOVERY_WRAP,
         (Refusal::NothingKept, _) => &NOTHING_KEPT,
+        (Refusal::AnotherKey, Action::RecoverySet) => &OTHER_KEY_CHECK,
         (Refusal::AnotherKey, _) => &OTHER_KEY,
         // These answer for themselves, before it comes to this.
         (Refusal::Impersonated, _) => return Problem::AdminOnly,
@@ -369,8 +376,15 @@ async fn set_recovery(call: Call) -> Result<Response, Problem> {
         iv: half("recoveryIv")?,
         format_version: 1,
     };
+    let shown = match &body["keyCheck"] {
+        Value::Null => None,
+        shown => {
+            let check = shown.as_str().and_then(KeyCheck::from_base64);
+            Some(check.ok_or(Problem::Stated(&KEY_CHECK_LENGTH, None))?)
+        }
+    };
     let once = fingerprint(&call, &live, &call.bytes)?;
-    change(&call, &live, once, Wish::SetRecovery(wrap), done).await
+    change(&call, &live, once, Wish::SetRecovery(wrap, shown), done).await
 }
 
 /// Opaque to us, but a text that can be kept.

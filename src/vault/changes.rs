@@ -81,7 +81,12 @@ pub async fn prepare(
             brought.key = Some(MasterKey::generate());
             Ask::Rotate { kek_id }
         }
-        Wish::SetRecovery(_) => Ask::SetRecoveryWrap,
+        Wish::SetRecovery(_, shown) => Ask::SetRecoveryWrap {
+            another_key: stored.row.as_ref().is_some_and(|row| match shown {
+                Some(shown) => row.is_known_by(shown) == Some(false),
+                None => app.config.vault_check_recovery_wrap && row.has_key_check(),
+            }),
+        },
         Wish::ClearRecovery => Ask::ClearRecoveryWrap,
         Wish::RestoreRecovery(had_at) => {
             brought.kept = kept::find(custody, &stored.owner, *had_at, app.clock.now()).await?;
@@ -184,7 +189,7 @@ pub fn follow(
             (given(key, &row), change)
         }
         VaultEvent::RecoveryWrapSet { .. } => {
-            let Wish::SetRecovery(wrap) = wish else {
+            let Wish::SetRecovery(wrap, _) = wish else {
                 return Err(lacking());
             };
             let mut row = row()?;

@@ -8,7 +8,7 @@ use sqlx::{PgExecutor, Row as _};
 
 use crate::crypto::hex;
 use crate::crypto::key_ring::{KeyRing, UnwrapError};
-use crate::crypto::vault_key::{FORMAT_UNBOUND, KeyWrap, MasterKey};
+use crate::crypto::vault_key::{FORMAT_UNBOUND, KeyCheck, KeyWrap, MasterKey};
 use crate::store::StoreError;
 
 /// A vault as it stands.
@@ -207,8 +207,18 @@ impl VaultRow {
 
     /// Whether a key is the vault's; unknown for keys of the original service.
     pub fn is_its_key(&self, key: &MasterKey) -> Option<bool> {
-        let check = hex::decode_all(self.key_check.as_deref()?.strip_prefix("\\x")?)?;
-        Some(key.has_check_value(&check))
+        self.is_known_by(&key.check_value())
+    }
+
+    /// Whether the vault's key is known by this value; unknown for keys of the original service.
+    pub fn is_known_by(&self, shown: &KeyCheck) -> Option<bool> {
+        let kept = hex::decode_all(self.key_check.as_deref()?.strip_prefix("\\x")?)?;
+        Some(shown.is(&kept))
+    }
+
+    /// Whether it is known of the vault's key what it is known by.
+    pub fn has_key_check(&self) -> bool {
+        self.key_check.is_some()
     }
 
     /// Makes a key the vault's.
@@ -308,5 +318,5 @@ impl VaultRow {
 }
 
 fn check_of(key: &MasterKey) -> Bytes {
-    format!("\\x{}", hex::encode(&key.check_value()))
+    format!("\\x{}", hex::encode(key.check_value().bytes()))
 }

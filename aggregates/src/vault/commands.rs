@@ -39,7 +39,10 @@ pub enum Ask {
         kek_id: String,
     },
     /// Keep the key as the person's recovery code wraps it.
-    SetRecoveryWrap,
+    SetRecoveryWrap {
+        /// Whether what the client has shown is known to be of another key, or nothing where something has to be.
+        another_key: bool,
+    },
     /// Keep it so no longer.
     ClearRecoveryWrap,
     /// Put back a recovery wrap of before.

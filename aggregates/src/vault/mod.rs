@@ -65,12 +65,7 @@ impl Vault {
             Ask::Init { kek_id, broken } => self.init(kek_id, broken, access),
             Ask::Fetch { broken } => self.fetch(Action::Fetch, broken, access),
             Ask::Rotate { kek_id } => self.rotate(kek_id, access),
-            Ask::SetRecoveryWrap => match self {
-                Self::Absent => refused(Action::RecoverySet, Refusal::NoVault, access),
-                Self::Standard | Self::StandardWithRecovery | Self::ZeroKnowledge => {
-                    VaultEvent::RecoveryWrapSet { access }
-                }
-            },
+            Ask::SetRecoveryWrap { another_key } => self.set_recovery_wrap(another_key, access),
             Ask::ClearRecoveryWrap => self.clear_recovery_wrap(access),
             Ask::RestoreRecoveryWrap { kept } => self.restore_recovery_wrap(kept, access),
             Ask::EnableZeroKnowledge => self.enable_zero_knowledge(access),
@@ -166,6 +161,17 @@ impl Vault {
             Self::Standard => refused(action, Refusal::NoRecoveryWrap, access),
             Self::StandardWithRecovery => VaultEvent::ZeroKnowledgeEnabled { access },
             Self::ZeroKnowledge => VaultEvent::NothingToDo { action, access },
+        }
+    }
+
+    fn set_recovery_wrap(&self, another_key: bool, access: Access) -> VaultEvent {
+        let action = Action::RecoverySet;
+        match self {
+            Self::Absent => refused(action, Refusal::NoVault, access),
+            _ if another_key => refused(action, Refusal::AnotherKey, access),
+            Self::Standard | Self::StandardWithRecovery | Self::ZeroKnowledge => {
+                VaultEvent::RecoveryWrapSet { access }
+            }
         }
     }
 

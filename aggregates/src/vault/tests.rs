@@ -184,12 +184,27 @@ fn a_rotation_makes_a_key_ends_the_recovery_wrap_and_is_refused_in_zero_knowledg
 #[test]
 fn a_recovery_wrap_is_set_and_replaced_wherever_there_is_a_vault() {
     assert_follows(
-        Ask::SetRecoveryWrap,
+        Ask::SetRecoveryWrap { another_key: false },
         [
             (refusal(Action::RecoverySet, Refusal::NoVault), Absent),
             (recovery_set(), WithRecovery),
             (recovery_set(), WithRecovery),
             (recovery_set(), ZeroKnowledge),
+        ],
+    );
+}
+
+/// S-77
+#[test]
+fn a_recovery_wrap_of_another_key_is_set_nowhere() {
+    let mismatch = refusal(Action::RecoverySet, Refusal::AnotherKey);
+    assert_follows(
+        Ask::SetRecoveryWrap { another_key: true },
+        [
+            (refusal(Action::RecoverySet, Refusal::NoVault), Absent),
+            (mismatch.clone(), Standard),
+            (mismatch.clone(), WithRecovery),
+            (mismatch, ZeroKnowledge),
         ],
     );
 }

@@ -43,11 +43,12 @@ impl Model {
                     ("vault.initialised", "rotate", 201)
                 }
             }
-            Ask::SetRecoveryWrap if exists => {
+            Ask::SetRecoveryWrap { .. } if !exists => ("vault.refused", "recovery_set", 404),
+            Ask::SetRecoveryWrap { another_key: true } => ("vault.refused", "recovery_set", 409),
+            Ask::SetRecoveryWrap { another_key: false } => {
                 self.by_code = true;
                 ("vault.recovery_wrap_set", "recovery_set", 200)
             }
-            Ask::SetRecoveryWrap => ("vault.refused", "recovery_set", 404),
             Ask::ClearRecoveryWrap if !exists => ("vault.refused", "recovery_clear", 404),
             Ask::ClearRecoveryWrap if !self.by_service => ("vault.refused", "recovery_clear", 409),
             Ask::ClearRecoveryWrap if !self.by_code => {
@@ -113,7 +114,7 @@ fn ask() -> impl Strategy<Value = Ask> {
         3 => broken().prop_map(move |broken| Ask::Init { kek_id: kek_id(), broken }),
         3 => broken().prop_map(|broken| Ask::Fetch { broken }),
         2 => Just(Ask::Rotate { kek_id: kek_id() }),
-        4 => Just(Ask::SetRecoveryWrap),
+        4 => any::<bool>().prop_map(|another_key| Ask::SetRecoveryWrap { another_key }),
         2 => Just(Ask::ClearRecoveryWrap),
         2 => kept.prop_map(|kept| Ask::RestoreRecoveryWrap { kept }),
         4 => Just(Ask::EnableZeroKnowledge),

@@ -319,7 +319,7 @@ async fn a_refused_row_parks_its_stream_and_no_other() {
 #[tokio::test]
 async fn a_parked_stream_that_cannot_be_tried_again_is_warned_of() {
     let app = TestApp::start(&[UNVERIFIED, PROXY]).await;
-    let [ada, bob] = two_with_vaults(&app).await;
+    let [ada, _] = two_with_vaults(&app).await;
     app.followed().await;
     let park = "insert into followers.parked (model, stream_type, stream_id, position, error)
          select 'vault_audit', 'vault', user_id, position, 'as a test wants it' from read.vault_audit;

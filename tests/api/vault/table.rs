@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use mana_auth::crypto::vault_key::MasterKey;
 use serde_json::{Value, json};
 
 use super::Mode::{Absent, Standard, WithRecovery, ZeroKnowledge};
@@ -337,4 +338,64 @@ async fn another_key_is_not_taken_back_where_the_operator_says_so_s77() {
     app.vault_does(&ada, "POST", "/zero-knowledge", &off(key))
         .await;
     assert_eq!(app.vault_key(&ada).await, key);
+}
+
+/// S-77: whoever has a session and not the key sets no recovery wrap, where the client or the operator asks for it.
+#[tokio::test]
+async fn a_recovery_wrap_is_set_only_with_what_the_key_is_known_by_s77() {
+    let known_by = |key: &str| {
+        let key = MasterKey::from_base64(key).unwrap();
+        STANDARD.encode(key.check_value().bytes())
+    };
+    let proven = |name: &str, check: &Value| {
+        let mut body = wrap(name);
+        body["keyCheck"] = check.clone();
+        body
+    };
+    let mismatch = (409, "MASTER_KEY_MISMATCH".to_owned());
+    let malformed = (400, "BAD_REQUEST".to_owned());
+    let asked = ("MANA_AUTH_VAULT_CHECK_RECOVERY_WRAP", "true");
+    for settings in [vec![UNVERIFIED], vec![UNVERIFIED, asked]] {
+        let app = TestApp::start(&settings).await;
+        for mode in [Standard, WithRecovery, ZeroKnowledge] {
+            let name = format!("{mode:?}").to_lowercase();
+            let who = app.signed_in(&name).await;
+            let made = app.vault_does(&who, "POST", "/init", &Value::Null).await;
+            let key = made["masterKey"].as_str().unwrap();
+            let check = json!(known_by(key));
+            let set = async |body: &Value| app.vault(&who, "POST", "/recovery-wrap", body).await;
+            if mode != Standard {
+                assert_eq!(set(&proven("first", &check)).await.status, 200);
+            }
+            if mode == ZeroKnowledge {
+                app.vault_does(&who, "POST", "/zero-knowledge", &on()).await;
+            }
+            let before = app.vault_lines(&who.user_id).await.len();
+            let others = json!(known_by(&other_key()));
+            let zeroes = json!(STANDARD.encode([0; 32]));
+            for check in [&others, &zeroes] {
+                let refused = set(&proven("theirs", check)).await;
+                assert_eq!(refused.refusal(), mismatch, "{}", refused.text);
+            }
+            for check in [json!(""), json!(7), json!("AAAA"), json!([&check])] {
+                let refused = set(&proven("theirs", &check)).await;
+                assert_eq!(refused.refusal(), malformed, "{check}");
+            }
+            let mut lines = vec![line("recovery_set", 409, "another-key"); 2];
+            for check in [None, Some(Value::Null)] {
+                let body = check.map_or(wrap("unproven"), |check| proven("unproven", &check));
+                let unproven = set(&body).await;
+                if settings.len() == 1 {
+                    assert_eq!(unproven.status, 200, "{}", unproven.text);
+                    lines.push(line("recovery_set", 200, ""));
+                } else {
+                    assert_eq!(unproven.refusal(), mismatch, "{}", unproven.text);
+                    lines.push(line("recovery_set", 409, "another-key"));
+                }
+            }
+            assert_eq!(set(&proven("mine", &check)).await.status, 200);
+            lines.push(line("recovery_set", 200, ""));
+            assert_eq!(app.vault_lines(&who.user_id).await[before..], lines);
+        }
+    }
 }
