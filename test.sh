@@ -2,7 +2,7 @@
 # Sets up what is missing and runs every check: format, lints, docs, tests, and the end-to-end tests
 # with the official client, a real SMTP server, PostgreSQL and Chromium.
 #   ./test.sh         all of it
-#   ./test.sh long    the long forms of the crash and adversary tests as well
+#   ./test.sh long    the long forms of the crash, adversary and rewrap tests as well
 set -eu
 cd "$(dirname "$0")"
 . ./.setup.sh
@@ -22,6 +22,7 @@ RUSTDOCFLAGS="-D warnings" step cargo doc --locked --workspace --no-deps
 step cargo test --locked --workspace
 if [ "${1:-}" = long ]; then
     MANA_AUTH_LONG=1 step cargo test --locked --test log
+    MANA_AUTH_LONG=1 step cargo test --locked --test cli -- s72
 fi
 step cargo build --locked --bin mana-auth
 binary=$(realpath "${CARGO_TARGET_DIR:-target}")/debug/mana-auth

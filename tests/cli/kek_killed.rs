@@ -13,15 +13,17 @@ use crate::kek::{BOTH, ring, vault, with_vault};
 use crate::place::beside;
 use crate::serve::Served;
 
-/// Vaults as if that many people had come by.
-const VAULTS: usize = 3_000;
-/// And secrets of some of them, so that a rewrap is killed at both.
+/// Vaults as if that many people had come by, and in the long form, which takes minutes.
+const VAULTS: (usize, usize) = (3_000, 100_000);
+/// Rows that are inserted and read at once.
+const PAGE: usize = 5_000;
+/// Secrets of some of them, so that a rewrap is killed at both.
 const SECRETS: usize = 150;
 
 /// Puts vaults and secrets of nobody in particular into the database; the vaults' owners.
-async fn fill(app: &TestApp) -> Vec<String> {
+async fn fill(app: &TestApp, vaults: usize) -> Vec<String> {
     let ring = ring(app);
-    let owners: Vec<String> = (0..VAULTS).map(|n| format!("{n:032}")).collect();
+    let owners: Vec<String> = (0..vaults).map(|n| format!("{n:032}")).collect();
     let hex = |bytes: &[u8]| format!("\\x{}", mana_auth::crypto::hex::encode(bytes));
     let (mut vaults, mut secrets) = (vec![], vec![]);
     for owner in &owners {
@@ -51,8 +53,10 @@ async fn fill(app: &TestApp) -> Vec<String> {
             &secrets,
         ),
     ] {
-        let done = sqlx::query(insert).bind(json!(rows)).execute(&app.admin);
-        done.await.unwrap();
+        for rows in rows.chunks(PAGE) {
+            let done = sqlx::query(insert).bind(json!(rows)).execute(&app.admin);
+            done.await.unwrap();
+        }
     }
     owners
 }
@@ -63,7 +67,11 @@ async fn a_rewrap_that_is_killed_is_gone_on_with_and_no_fetch_fails_s72() {
     let off = ("MANA_AUTH_RATE_LIMIT", "off");
     let app = TestApp::start(&[UNVERIFIED, off, ("MANA_AUTH_KEKS", BOTH)]).await;
     let cli = beside(&app).with("MANA_AUTH_KEKS", BOTH).with(off.0, off.1);
-    let owners = fill(&app).await;
+    let vaults = match std::env::var_os("MANA_AUTH_LONG") {
+        Some(_) => VAULTS.1,
+        None => VAULTS.0,
+    };
+    let owners = fill(&app, vaults).await;
     let (ada, key) = with_vault(&app, "lovelace").await;
     let served = Served::start(&cli).await;
     served.wait_until_ready().await;
@@ -126,8 +134,10 @@ async fn a_rewrap_that_is_killed_is_gone_on_with_and_no_fetch_fails_s72() {
         assert_eq!(app.count(&others).await, 0, "{table}");
     }
     let ring = ring(&app);
-    for stored in read(&app.app.pool, &owners).await.unwrap() {
-        stored.row.unwrap().open(&ring).unwrap().unwrap();
+    for owners in owners.chunks(PAGE) {
+        for stored in read(&app.app.pool, owners).await.unwrap() {
+            stored.row.unwrap().open(&ring).unwrap().unwrap();
+        }
     }
     assert_eq!(app.app.store.custody().wraps().await.unwrap().len(), 1);
     for owner in &owners[..SECRETS] {
@@ -155,7 +165,7 @@ async fn a_rewrap_that_is_killed_is_gone_on_with_and_no_fetch_fails_s72() {
 async fn a_rewrap_keeps_to_its_rate_and_tells_how_long_it_takes_s72() {
     let app = TestApp::start(&[UNVERIFIED, ("MANA_AUTH_KEKS", BOTH)]).await;
     let cli = beside(&app).with("MANA_AUTH_KEKS", BOTH);
-    fill(&app).await;
+    fill(&app, VAULTS.0).await;
     cli.run(&["kek", "activate", "k2"]).await.well();
     let said = cli
         .run(&["kek", "rewrap", "--rate", "1000", "--json"])
@@ -163,7 +173,7 @@ async fn a_rewrap_keeps_to_its_rate_and_tells_how_long_it_takes_s72() {
     assert_eq!(said.code, 0, "{}", said.err);
     let mut told = said.json();
     let done = told.pop().unwrap();
-    assert_eq!(done["vaults"], json!(VAULTS));
+    assert_eq!(done["vaults"], json!(VAULTS.0));
     let number = |of: &Value, name: &str| of[name].as_f64().unwrap();
     let all = number(&done, "vaults") + number(&done, "secrets");
     assert!(number(&done, "seconds") >= all / 1_000.0 * 0.9, "{done}");
