@@ -3,7 +3,7 @@
 -- owner has taken it away from the service.
 
 -- A part of the log: the position of the last event that has put a row of custody, or destroyed it. The row of a vault
--- is of the kind 'vault'. Data keys are not here: they are made once, and what ends them is in the erasure ledger.
+-- is of the kind 'vault'. Data keys are here once they are destroyed: they are made once.
 create table custody_positions (
     kind       text   not null,
     owner      text   not null,
@@ -63,6 +63,7 @@ begin
         from (
             select command, kind, owner, id
             from jsonb_to_recordset(p_more -> 'custody_put') as t (command integer, kind text, owner text, id text)
+            where kind <> 'data_key'
             union all
             select command, kind, owner, id
             from jsonb_to_recordset(p_more -> 'custody_delete') as t (command integer, kind text, owner text, id text)
@@ -71,7 +72,6 @@ begin
             from jsonb_to_recordset(p_more -> 'vault_put') as t (command integer, "row" jsonb)
         ) t
         join append_positions(head, losers, p_command) p on p.command = t.command
-        where t.kind <> 'data_key'
         group by t.kind, t.owner, t.id
         on conflict (kind, owner, id) do update set "position" = excluded."position";
     end if;

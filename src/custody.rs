@@ -455,12 +455,15 @@ impl Custody {
         if missing.is_empty() {
             return Ok(found);
         }
-        let rows = sqlx::query("select owner, kek_id, format, nonce, ciphertext from custody where kind = $1 and id = $2 and owner = any($3)")
-            .bind(kind::DATA_KEY)
-            .bind(ONLY)
-            .bind(&missing)
-            .fetch_all(&self.pool)
-            .await?;
+        let rows = sqlx::query(
+            "select owner, kek_id, format, nonce, ciphertext from custody_read
+             where kind = $1 and id = $2 and owner = any($3) and not older_than_log",
+        )
+        .bind(kind::DATA_KEY)
+        .bind(ONLY)
+        .bind(&missing)
+        .fetch_all(&self.pool)
+        .await?;
         for row in rows {
             let owner: String = row.try_get("owner")?;
             let bytes = self.open(
@@ -486,11 +489,14 @@ impl Custody {
         &self,
         db: impl PgExecutor<'_>,
     ) -> Result<HashMap<String, Arc<Key32>>, CustodyError> {
-        let mut rows = sqlx::query("select owner, kek_id, format, nonce, ciphertext from custody where kind = $1 and id = $2")
-            .bind(kind::DATA_KEY)
-            .bind(ONLY)
-            .fetch(db)
-            .try_chunks(OPENED_TOGETHER);
+        let mut rows = sqlx::query(
+            "select owner, kek_id, format, nonce, ciphertext from custody_read
+             where kind = $1 and id = $2 and not older_than_log",
+        )
+        .bind(kind::DATA_KEY)
+        .bind(ONLY)
+        .fetch(db)
+        .try_chunks(OPENED_TOGETHER);
         // Other threads open what came while this one reads on.
         let mut opening = vec![];
         while let Some(rows) = rows.try_next().await.map_err(|error| error.1)? {
@@ -550,13 +556,19 @@ impl Custody {
         Box::pin(self.service_secret(id)).await
     }
 
+    /// Puts a secret where there is none, or one that is older than the log: a later event has destroyed that.
     async fn insert_missing(&self, place: Place<'_>, secret: &[u8]) -> Result<(), CustodyError> {
         let ring = self.ring();
         ring.check_budget()?;
         let wrapped = ring.wrap(place, secret);
         sqlx::query(
-            "insert into custody (kind, owner, id, kek_id, format, nonce, ciphertext, event_position)
-             values ($1, $2, $3, $4, $5, $6, $7, 0) on conflict do nothing",
+            "insert into custody as k (kind, owner, id, kek_id, format, nonce, ciphertext, event_position)
+             values ($1, $2, $3, $4, $5, $6, $7, (select coalesce(max(position), 0) from events))
+             on conflict (kind, owner, id) do update set
+                 version = k.version + 1, kek_id = excluded.kek_id, format = excluded.format, nonce = excluded.nonce,
+                 ciphertext = excluded.ciphertext, event_position = excluded.event_position
+             where k.event_position < (select p.position from custody_positions p
+                                       where p.kind = k.kind and p.owner = k.owner and p.id = k.id)",
         )
         .bind(place.kind)
         .bind(place.owner)

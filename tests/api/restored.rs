@@ -93,6 +93,38 @@ async fn what_was_destroyed_does_not_come_back() {
     assert!(app.try_sign_in("ada", PASSWORD).await.json()["token"].is_string());
 }
 
+/// I-7: such as that of an organization that was closed.
+#[tokio::test]
+async fn a_data_key_that_was_destroyed_opens_nothing() {
+    let app = TestApp::start(&[UNVERIFIED]).await;
+    let ada = app.signed_in("ada").await;
+    let closed = app.founded(&ada, "closed").await;
+    let stays = app.founded(&ada, "stays").await;
+    back_up(&app, "before").await;
+    let body = json!({"organizationId": closed});
+    let done = app.post_as("/api/auth/organization/delete", &ada.cookie, &body);
+    assert_eq!(done.await.status, 200);
+    restore(&app, "before").await;
+    let there = format!("custody where kind = 'data_key' and owner = '{closed}'");
+    assert_eq!(app.count(&there).await, 1);
+
+    let custody = app.app.store.custody();
+    let both = [closed.clone(), stays.clone()];
+    for owner in &both {
+        custody.forget(owner);
+    }
+    assert!(custody.data_key(&closed).await.unwrap().is_none());
+    assert!(custody.data_key(&stays).await.unwrap().is_some());
+    custody.forget(&stays);
+    let found = custody.data_keys(&both).await.unwrap();
+    assert_eq!(found.keys().collect::<Vec<_>>(), [&stays]);
+    let all = custody.all_data_keys(&app.app.pool).await.unwrap();
+    assert!(!all.contains_key(&closed) && all.contains_key(&stays));
+    // A subject that is there again gets another key.
+    custody.ensure_data_key(&closed).await.unwrap();
+    assert!(custody.data_key(&closed).await.unwrap().is_some());
+}
+
 /// Design 6 and S-78: a key that its owner has taken away from the service is not given out.
 #[tokio::test]
 async fn a_vault_of_before_is_not_obeyed() {

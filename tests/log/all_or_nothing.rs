@@ -1,5 +1,6 @@
 //! I-3: events, claims, custody, read models, effects and idempotency keys commit together or not at all.
 
+use mana_auth::custody::{CustodyChange, ONLY, kind};
 use mana_auth::store::idempotency::Fingerprint;
 use mana_auth::store::{EffectDraft, StoreError};
 use sqlx::Executor as _;
@@ -17,6 +18,12 @@ fn held(person: &Person) -> EffectDraft {
     }
 }
 
+/// A secret that can be replaced.
+fn password(node: &TestApp, person: &Person) -> CustodyChange {
+    let custody = node.app.store.custody();
+    custody.put(kind::PASSWORD, person.id.as_str(), ONLY, b"a hash")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_writes_everything_at_once() {
     let node = TestApp::start(&[]).await;
@@ -25,12 +32,14 @@ async fn a_command_writes_everything_at_once() {
     let request = Fingerprint::of(&node.app.root, "sign-up", "key-1", b"");
     let context = ada
         .with_key(&node.app)
+        .with_secret(password(&node, &ada))
         .then(held(&ada))
         .once(Some(request.with(ada.id.as_str(), None)));
     let done = ada.sign_up_with(&node.app, context).await.unwrap();
     let tables = [
         "public.claims",
         "public.custody",
+        "public.custody_positions",
         "public.effects",
         "public.events",
         "public.idempotency_keys",
@@ -43,6 +52,7 @@ async fn a_command_writes_everything_at_once() {
     let positions: Vec<i64> = sqlx::query_scalar(
         "select event_position from claims where owner = $1
          union all select event_position from custody where owner = $1
+         union all select position from custody_positions where owner = $1
          union all select position from effects where subject = $1
          union all select position from idempotency_keys where subject = $1",
     )
@@ -50,7 +60,7 @@ async fn a_command_writes_everything_at_once() {
     .fetch_all(&node.admin)
     .await
     .unwrap();
-    assert_eq!(positions, [done.position.unwrap(); 4]);
+    assert_eq!(positions, [done.position.unwrap(); 6]);
 }
 
 /// Each table in turn refuses its part of a command: then nothing of the command is anywhere.
@@ -67,6 +77,7 @@ async fn whichever_part_of_a_command_fails_nothing_of_it_is_written() {
     let tables = [
         "public.claims",
         "public.custody",
+        "public.custody_positions",
         "public.effects",
         "public.events",
         "public.idempotency_keys",
@@ -84,6 +95,7 @@ async fn whichever_part_of_a_command_fails_nothing_of_it_is_written() {
         let request = Fingerprint::of(&node.app.root, "sign-up", table, b"");
         let context = ada
             .with_key(&node.app)
+            .with_secret(password(&node, &ada))
             .then(held(&ada))
             .once(Some(request.with(ada.id.as_str(), None)));
         let outcome = ada.sign_up_with(&node.app, context).await;
