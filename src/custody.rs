@@ -563,12 +563,12 @@ impl Custody {
         let wrapped = ring.wrap(place, secret);
         sqlx::query(
             "insert into custody as k (kind, owner, id, kek_id, format, nonce, ciphertext, event_position)
-             values ($1, $2, $3, $4, $5, $6, $7, (select coalesce(max(position), 0) from events))
+             values ($1, $2, $3, $4, $5, $6, $7, coalesce(
+                 (select position from custody_positions where kind = $1 and owner = $2 and id = $3), 0))
              on conflict (kind, owner, id) do update set
                  version = k.version + 1, kek_id = excluded.kek_id, format = excluded.format, nonce = excluded.nonce,
                  ciphertext = excluded.ciphertext, event_position = excluded.event_position
-             where k.event_position < (select p.position from custody_positions p
-                                       where p.kind = k.kind and p.owner = k.owner and p.id = k.id)",
+             where k.event_position < excluded.event_position",
         )
         .bind(place.kind)
         .bind(place.owner)
