@@ -135,8 +135,13 @@ pub async fn start(config: Config, parts: Parts) -> anyhow::Result<(Arc<App>, Ta
         .context("replaying the erasure ledger")?;
     let (pool, freshness) = (app.pool.clone(), app.store.freshness().clone());
     let (custody, vaults) = (app.store.custody().clone(), app.remembered_vaults.clone());
-    // Of a vault or of its owner, who have the same id.
-    let changed = move |id: &str, position| vaults.forget(id, position);
+    freshness.on_event(move |id, event_type, position| {
+        // Of a vault or of its owner, who have the same id.
+        vaults.forget(id, position);
+        if event_type == log::ERASURE {
+            custody.forget(id);
+        }
+    });
     let (stop, stopped) = watch::channel(false);
     let workers = vec![
         tokio::spawn(effects::work(app.clone(), stopped.clone())),
@@ -146,12 +151,7 @@ pub async fn start(config: Config, parts: Parts) -> anyhow::Result<(Arc<App>, Ta
         tokio::spawn(keks::work(app.clone(), stopped)),
     ];
     let followers = vec![
-        tokio::spawn(log::follow(
-            pool.clone(),
-            freshness.clone(),
-            custody,
-            changed,
-        )),
+        tokio::spawn(log::follow(pool.clone(), freshness.clone())),
         tokio::spawn(log::notify(pool, freshness)),
     ];
     Ok((

@@ -21,7 +21,7 @@ use sqlx::{Connection as _, FromRow as _, PgPool};
 use tokio::sync::watch;
 
 pub use self::kept::{Parked, begin_at, hold, is_incomplete, parked, position, wait_for};
-use self::kept::{go_to, held_position, park};
+use self::kept::{go_to, held_position, park, pass_over};
 use crate::app::App;
 use crate::lag::Lag;
 use crate::lease::{Held, Lease, RENEWED_EVERY};
@@ -153,27 +153,29 @@ impl<'a> Follower<'a> {
             return Ok(Step::Standby);
         };
         gauge!("follower_leader").set(1.0);
+        if let Some(position) = self.pass_over(model, &held).await? {
+            gauge!("follower_position", "model" => model.name).set(position as f64);
+            gauge!("follower_lag_events", "model" => model.name).set(0.0);
+            return Ok(Step::UpToDate(position));
+        }
         let mut tx = self.pool.begin().await?;
         let Some(position) = held_position(&mut tx, model, &held).await? else {
             return Ok(Step::Standby);
         };
         let head = log::head(&mut *tx).await?;
         let until = head.min(position + PAGE);
+        let waiting = parked(&mut *tx, model.name).await?;
         let (mut taken, mut newly) = (0, vec![]);
         if until > position {
-            let rows = log::of_streams(&mut *tx, model.streams, true, position, until).await?;
-            let rows: Vec<StoredRow> = rows
-                .iter()
-                .map(StoredRow::from_row)
-                .collect::<Result<_, _>>()?;
-            (taken, newly) = self.take_in(&mut tx, model, rows).await?;
+            let page = (position, until);
+            (taken, newly) = self.take_in(&mut tx, model, page, &waiting).await?;
             for stream in &newly {
                 park(&mut tx, model, stream).await?;
             }
             go_to(&mut tx, model.name, until).await?;
         }
-        let waiting = parked(&mut *tx, model.name).await?;
         tx.commit().await?;
+        let waiting = waiting.len() + newly.len();
         for stream in newly {
             tracing::error!(
                 model = model.name,
@@ -185,13 +187,23 @@ impl<'a> Follower<'a> {
             );
         }
         counter!("follower_rows_total", "model" => model.name).increment(taken);
-        gauge!("follower_parked_streams", "model" => model.name).set(waiting.len() as f64);
+        gauge!("follower_parked_streams", "model" => model.name).set(waiting as f64);
         gauge!("follower_position", "model" => model.name).set(until as f64);
         gauge!("follower_lag_events", "model" => model.name).set((head - until) as f64);
         Ok(match until < head {
             true => Step::Behind(until),
             false => Step::UpToDate(until),
         })
+    }
+
+    /// Goes on to the head of the log where nothing was written that the model follows; up to where it goes then.
+    async fn pass_over(&self, model: &Projection, held: &Held) -> anyhow::Result<Option<i64>> {
+        let from = position(self.pool, model.name).await?;
+        let Some(head) = log::head_without(self.pool, model.streams, from, PAGE).await? else {
+            return Ok(None);
+        };
+        let passed = pass_over(self.pool, model, held, (from, head)).await?;
+        Ok(passed.then_some(head))
     }
 
     /// Tries the parked streams of a model again: each from the event that it waits for. Those that cannot be tried are
@@ -250,37 +262,41 @@ impl<'a> Follower<'a> {
         Ok(true)
     }
 
-    /// Takes events in, all at once; one by one if something is wrong with any of them. Says how many it took in, and in
-    /// which streams something is wrong: what follows there waits, as in those that are parked already.
+    /// Takes in the events between two positions, all at once; one by one if something is wrong with any of them. Says how
+    /// many it took in, and in which streams something is wrong: what follows there waits, as in those that wait already.
     async fn take_in(
         &self,
         tx: &mut PgConnection,
         model: &'static Projection,
-        mut rows: Vec<StoredRow>,
+        page: (i64, i64),
+        waiting: &[Parked],
     ) -> anyhow::Result<(u64, Vec<Parked>)> {
-        let stream = |row: &StoredRow| (row.aggregate_type.clone(), row.aggregate_id.clone());
-        let waiting = parked(&mut *tx, model.name).await?.into_iter();
-        let mut waits: HashSet<_> = waiting
-            .map(|parked| (parked.stream_type, parked.stream_id))
-            .collect();
-        rows.retain(|row| waits.is_empty() || !waits.contains(&stream(row)));
-        if self.take_all(tx, model, rows.clone()).await?.is_ok() {
-            return Ok((rows.len() as u64, vec![]));
+        let waiting = waiting
+            .iter()
+            .map(|parked| (parked.stream_type.clone(), parked.stream_id.clone()));
+        let mut waits: HashSet<_> = waiting.collect();
+        let together = followed(tx, model, page, &waits).await?;
+        let all = together.len() as u64;
+        if self.take_all(tx, model, together).await?.is_ok() {
+            return Ok((all, vec![]));
         }
         let (mut taken, mut newly) = (0, vec![]);
-        for row in rows {
-            if waits.contains(&stream(&row)) {
+        for row in followed(tx, model, page, &waits).await? {
+            let stream = stream(&row);
+            if waits.contains(&stream) {
                 continue;
             }
-            let Err(error) = self.take_all(tx, model, vec![row.clone()]).await? else {
+            let position = row.position;
+            let Err(error) = self.take_all(tx, model, vec![row]).await? else {
                 taken += 1;
                 continue;
             };
-            waits.insert(stream(&row));
+            waits.insert(stream.clone());
+            let (stream_type, stream_id) = stream;
             newly.push(Parked {
-                stream_type: row.aggregate_type,
-                stream_id: row.aggregate_id,
-                position: row.position,
+                stream_type,
+                stream_id,
+                position,
                 error,
             });
         }
@@ -378,6 +394,25 @@ impl<'a> Follower<'a> {
         }
         Ok(())
     }
+}
+
+/// Type and id of an event's stream.
+fn stream(row: &StoredRow) -> (String, String) {
+    (row.aggregate_type.clone(), row.aggregate_id.clone())
+}
+
+/// What a model follows between two positions, but for streams that wait.
+async fn followed(
+    tx: &mut PgConnection,
+    model: &'static Projection,
+    (after, until): (i64, i64),
+    waits: &HashSet<(String, String)>,
+) -> Result<Vec<StoredRow>, sqlx::Error> {
+    let rows = log::of_streams(tx, model.streams, true, after, until).await?;
+    let rows: Result<Vec<_>, _> = rows.iter().map(StoredRow::from_row).collect();
+    let mut rows = rows?;
+    rows.retain(|row| waits.is_empty() || !waits.contains(&stream(row)));
+    Ok(rows)
 }
 
 /// What is wrong with a row that the database refuses for what is in it, and will refuse again; none if it is something

@@ -40,7 +40,6 @@ pub async fn parked(db: impl PgExecutor<'_>, model: &str) -> Result<Vec<Parked>,
     .await
 }
 
-/// Parks a stream.
 /// Whether rows of a model are missing up to a position because streams wait, or one stream of this id if it is named.
 ///
 /// # Errors
@@ -62,6 +61,7 @@ pub async fn is_incomplete(
     .await
 }
 
+/// Parks a stream.
 pub(super) async fn park(
     tx: &mut PgConnection,
     model: &Projection,
@@ -148,6 +148,27 @@ pub(super) async fn go_to(
         .execute(tx)
         .await?;
     Ok(())
+}
+
+/// Takes a model from one position to another, between which it follows nothing; whether it was there.
+pub(super) async fn pass_over(
+    db: impl PgExecutor<'_>,
+    model: &Projection,
+    held: &Held,
+    (from, to): (i64, i64),
+) -> Result<bool, sqlx::Error> {
+    let moved = sqlx::query(
+        "update followers.models m set position = $5 from followers.leases l
+         where l.name = $1 and l.fence = $2 and m.name = $3 and m.position = $4",
+    )
+    .bind(held.name)
+    .bind(held.fence)
+    .bind(model.name)
+    .bind(from)
+    .bind(to)
+    .execute(db)
+    .await?;
+    Ok(moved.rows_affected() > 0)
 }
 
 /// Waits until a model goes up to a position; gives the one up to which it goes.

@@ -282,12 +282,19 @@ impl Writer {
         self.answer(job, outcome);
     }
 
-    fn answer(&self, job: Job, outcome: Result<i64, StoreError>) {
-        if let Ok(position) = outcome {
-            // On this node, what was written is known at once.
-            self.freshness
-                .changed(job.commit.stream_type, &job.commit.stream_id, position);
+    /// On this node, what was written is known at once.
+    fn tell(&self, commit: &Commit, position: i64) {
+        for event in &commit.events {
+            self.freshness.tell(
+                commit.stream_type,
+                &commit.stream_id,
+                &event.event_type,
+                position,
+            );
         }
+    }
+
+    fn answer(&self, job: Job, outcome: Result<i64, StoreError>) {
         // A caller that went away changes nothing: the events stand.
         let _ = job.answer.send(Answer {
             outcome,
@@ -306,7 +313,10 @@ impl Writer {
                     let mut rest = Vec::new();
                     for (job, position) in batch.into_iter().zip(found) {
                         match position {
-                            Some(position) => self.answer(job, Ok(position)),
+                            Some(position) => {
+                                self.tell(&job.commit, position);
+                                self.answer(job, Ok(position));
+                            }
                             None if Instant::now() >= deadline => {
                                 let reason = "the connection breaks again and again".to_owned();
                                 self.answer(job, Err(StoreError::Unavailable(reason)));
@@ -409,19 +419,25 @@ impl Writer {
         .bind(models)
         .bind(rows)
         .bind(Value::Object(more));
-        let answer = query.fetch_one(self.connect().await?).await?;
+        let connection = self.connect().await?;
+        let asked = Instant::now();
+        let answer = query.fetch_one(connection).await?;
         let losers: Vec<i32> = answer.try_get("losers")?;
         let reasons: Vec<String> = answer.try_get("reasons")?;
         let lost: HashMap<i32, String> = losers.into_iter().zip(reasons).collect();
-        let mut position: i64 = answer.try_get("head")?;
+        let head: i64 = answer.try_get("head")?;
+        let mut position = head;
         let outcomes = (1..).zip(commits).map(|(n, commit)| match lost.get(&n) {
             Some(reason) => Err(reason.clone()),
             None => {
                 position += commit.version() - commit.expected;
+                self.tell(commit, position);
                 Ok(position)
             }
         });
-        Ok(outcomes.collect())
+        let outcomes = outcomes.collect();
+        self.freshness.appended(head, position, asked);
+        Ok(outcomes)
     }
 }
 

@@ -5,10 +5,12 @@
 //! the last second (I-9). Both are answered here without a lock.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::RwLock;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{OnceLock, RwLock};
 use std::time::{Duration, Instant};
 
+use aggregates::vault::Vault;
+use cqrs_es::Aggregate as _;
 use tokio::sync::{Notify, watch};
 
 /// How far behind the log a cached answer may be.
@@ -17,10 +19,16 @@ pub const MAX_BEHIND: Duration = Duration::from_secs(1);
 /// Slots for streams. Two streams that share one only cost each other a read.
 const SLOTS: usize = 1 << 16;
 
+type Slots = Box<[AtomicI64]>;
+/// Hears of every event: the id of its stream, its type and its position.
+type Listener = Box<dyn Fn(&str, &str, i64) + Send + Sync>;
+
 /// What this node knows of the log.
 pub struct Freshness {
     /// Last position of a change, by hash of the stream.
-    slots: Box<[AtomicI64]>,
+    slots: Slots,
+    /// Those of vaults. Each key that is given out is a change, and would cost the sessions of a shared slot a read.
+    vaults: Slots,
     hasher: RandomState,
     /// Every event up to here has been seen.
     applied: AtomicI64,
@@ -30,22 +38,39 @@ pub struct Freshness {
     written: watch::Sender<i64>,
     /// Wakes the worker of the queue of effects.
     queued: Notify,
+    listener: OnceLock<Listener>,
 }
 
 impl Default for Freshness {
     fn default() -> Self {
+        let slots = || (0..SLOTS).map(|_| AtomicI64::new(0)).collect();
         Self {
-            slots: (0..SLOTS).map(|_| AtomicI64::new(0)).collect(),
+            slots: slots(),
+            vaults: slots(),
             hasher: RandomState::new(),
             applied: AtomicI64::new(0),
             confirmed: RwLock::new(None),
             written: watch::Sender::new(0),
             queued: Notify::new(),
+            listener: OnceLock::new(),
         }
     }
 }
 
 impl Freshness {
+    /// Tells `listener` of every event that is written from now on, by whichever node. Only the first one is heard.
+    pub fn on_event(&self, listener: impl Fn(&str, &str, i64) + Send + Sync + 'static) {
+        let _ = self.listener.set(Box::new(listener));
+    }
+
+    /// An event of this type and stream is in the log.
+    pub fn tell(&self, stream_type: &str, stream_id: &str, event_type: &str, position: i64) {
+        self.changed(stream_type, stream_id, position);
+        if let Some(listener) = self.listener.get() {
+            listener(stream_id, event_type, position);
+        }
+    }
+
     /// An event of the stream is in the log at `position`.
     pub fn changed(&self, stream_type: &str, stream_id: &str, position: i64) {
         self.slot(stream_type, stream_id)
@@ -57,14 +82,27 @@ impl Freshness {
         });
     }
 
-    /// Every event up to `position` has been told by `changed`, and that was all there was when a query
-    /// began at `asked`.
-    pub fn confirm(&self, position: i64, asked: Instant) {
+    /// Every event up to `position` has been told.
+    pub fn advance(&self, position: i64) {
         self.applied.fetch_max(position, Ordering::SeqCst);
-        *self
+    }
+
+    /// The same, and that was all there was at some time after `asked`.
+    pub fn confirm(&self, position: i64, asked: Instant) {
+        self.advance(position);
+        let mut confirmed = self
             .confirmed
             .write()
-            .expect("nothing panics while it is held") = Some(asked);
+            .expect("nothing panics while it is held");
+        *confirmed = confirmed.max(Some(asked));
+    }
+
+    /// This node has written, some time after `asked`, what stands in the log behind `head` and up to `position`, and has
+    /// told of it. If it knew everything before, it need not look: nobody else has written anything in between.
+    pub fn appended(&self, head: i64, position: i64, asked: Instant) {
+        if self.applied() >= head {
+            self.confirm(position, asked);
+        }
     }
 
     /// Events up to here are included in every read that begins now.
@@ -79,11 +117,16 @@ impl Freshness {
 
     /// Whether this node has followed the log closely enough to trust what it remembers.
     pub fn is_trusted(&self) -> bool {
+        self.is_confirmed_within(MAX_BEHIND)
+    }
+
+    /// Whether the head of the log has been confirmed less than this ago.
+    pub fn is_confirmed_within(&self, age: Duration) -> bool {
         let confirmed = *self
             .confirmed
             .read()
             .expect("nothing panics while it is held");
-        confirmed.is_some_and(|at| at.elapsed() < MAX_BEHIND)
+        confirmed.is_some_and(|at| at.elapsed() < age)
     }
 
     /// Follows what this node writes.
@@ -102,8 +145,12 @@ impl Freshness {
     }
 
     fn slot(&self, stream_type: &str, stream_id: &str) -> &AtomicI64 {
+        let slots = match stream_type {
+            Vault::TYPE => &self.vaults,
+            _ => &self.slots,
+        };
         let hash = self.hasher.hash_one((stream_type, stream_id));
-        &self.slots[(hash as usize) % SLOTS]
+        &slots[(hash as usize) % SLOTS]
     }
 }
 
@@ -121,17 +168,61 @@ mod tests {
     }
 
     #[test]
+    fn no_vault_outdates_what_was_read_of_others() {
+        let freshness = Freshness::default();
+        for n in 0..2 * SLOTS {
+            freshness.changed(Vault::TYPE, &n.to_string(), 5);
+        }
+        assert!(freshness.unchanged_since("session", "s1", 4));
+        assert!(!freshness.unchanged_since(Vault::TYPE, "1", 4));
+    }
+
+    #[test]
     fn a_node_that_never_saw_the_head_trusts_nothing() {
         let freshness = Freshness::default();
         assert!(!freshness.is_trusted());
         freshness.confirm(7, Instant::now());
         assert!(freshness.is_trusted());
         assert_eq!(freshness.applied(), 7);
+        let freshness = Freshness::default();
         freshness.confirm(7, Instant::now().checked_sub(MAX_BEHIND).unwrap());
         assert!(
             !freshness.is_trusted(),
             "a confirmation counts from the start of its query"
         );
+    }
+
+    #[test]
+    fn what_a_node_appends_where_it_has_followed_to_is_confirmed_by_that() {
+        let freshness = Freshness::default();
+        freshness.confirm(7, Instant::now().checked_sub(MAX_BEHIND).unwrap());
+        // Somebody else has written 8.
+        freshness.appended(8, 9, Instant::now());
+        assert_eq!((freshness.applied(), freshness.is_trusted()), (7, false));
+        freshness.advance(9);
+        assert!(
+            !freshness.is_trusted(),
+            "nobody has looked whether that is all"
+        );
+        freshness.appended(9, 10, Instant::now());
+        assert_eq!((freshness.applied(), freshness.is_trusted()), (10, true));
+        freshness.confirm(9, Instant::now().checked_sub(MAX_BEHIND).unwrap());
+        assert_eq!((freshness.applied(), freshness.is_trusted()), (10, true));
+    }
+
+    #[test]
+    fn every_event_is_told_to_the_listener() {
+        let freshness = Freshness::default();
+        let heard = std::sync::Arc::new(RwLock::new(vec![]));
+        let hears = heard.clone();
+        freshness.on_event(move |id, kind, position| {
+            let told = (id.to_owned(), kind.to_owned(), position);
+            hears.write().unwrap().push(told);
+        });
+        freshness.tell("user", "u1", "user.banned", 5);
+        let expected = ("u1".to_owned(), "user.banned".to_owned(), 5);
+        assert_eq!(*heard.read().unwrap(), [expected]);
+        assert!(!freshness.unchanged_since("user", "u1", 4));
     }
 
     #[test]

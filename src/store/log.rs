@@ -27,7 +27,6 @@ use super::freshness::Freshness;
 use super::sealed::{self, DataKeys, EventPlace, SealError};
 use super::{Store, StoreError};
 use crate::crypto::hex;
-use crate::custody::Custody;
 
 /// Channel on which nodes tell each other that the log has grown.
 const CHANNEL: &str = "mana_auth_log";
@@ -38,7 +37,7 @@ const FOLLOW_EVERY: Duration = Duration::from_millis(25);
 /// Other nodes are told at most this often.
 const NOTIFY_EVERY: Duration = Duration::from_millis(25);
 /// After this event of a person, no node may go on using their data key.
-const ERASURE: &str = "user.erasure_requested";
+pub const ERASURE: &str = "user.erasure_requested";
 /// Events read at a time.
 const PAGE: i64 = 5_000;
 
@@ -171,6 +170,30 @@ pub async fn of_streams(
     .bind(streams)
     .bind(with_metadata)
     .fetch_all(db)
+    .await
+}
+
+/// The head of the log, if it is after a position, but not more than `most` events, and none of them is of these streams.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn head_without(
+    db: impl PgExecutor<'_>,
+    streams: &[&str],
+    after: i64,
+    most: i64,
+) -> Result<Option<i64>, sqlx::Error> {
+    // No index finds a type in an array: the few events in between are read along their positions.
+    sqlx::query_scalar(
+        "select head from (select max(position) as head from events) log
+         where head > $1 and head <= $1 + $3
+           and not exists (select from events where position > $1 and position <= head
+                                                and array_position($2, aggregate_type) is not null)",
+    )
+    .bind(after)
+    .bind(streams)
+    .bind(most)
+    .fetch_optional(db)
     .await
 }
 
@@ -486,20 +509,15 @@ fn impersonal(error: &str) -> String {
     }
 }
 
-/// Follows the head until the task is dropped: every change of a stream is told to `freshness`, by
-/// whichever node it was written, and then to `changed` by id and position. Reads from the current head
-/// on; what came before is in the read models.
-pub async fn follow(
-    pool: PgPool,
-    freshness: Arc<Freshness>,
-    custody: Custody,
-    changed: impl Fn(&str, i64),
-) {
-    let mut position: Option<i64> = None;
+/// Follows the head until the task is dropped: every event is told to `freshness`, by whichever node it was written.
+/// Begins at the current head; what came before is in the read models. While this node alone writes, nothing is read:
+/// its appender knows as much.
+pub async fn follow(pool: PgPool, freshness: Arc<Freshness>) {
+    let mut began = false;
     let mut written = freshness.written();
     let mut listener: Option<PgListener> = None;
     loop {
-        match catch_up(&pool, &freshness, &custody, &changed, &mut position).await {
+        match catch_up(&pool, &freshness, &mut began).await {
             Ok(true) => continue,
             Ok(false) => {}
             Err(error) => {
@@ -511,18 +529,30 @@ pub async fn follow(
         if listener.is_none() {
             listener = listen(&pool).await.ok();
         }
-        let told = async {
-            match &mut listener {
-                Some(listener) => listener.try_recv().await.is_ok_and(|told| told.is_some()),
-                None => std::future::pending().await,
+        let mut known_of = 0;
+        let is_up_to_date =
+            |known_of| freshness.applied() >= known_of && freshness.is_confirmed_within(POLL);
+        loop {
+            let told = async {
+                match &mut listener {
+                    Some(listener) => listener.try_recv().await.ok().flatten(),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                heard = told => match heard {
+                    // A note that is no position says that there is something.
+                    Some(note) => known_of = note.payload().parse().unwrap_or(i64::MAX),
+                    None => listener = None,
+                },
+                _ = written.changed() => known_of = *written.borrow_and_update(),
+                () = tokio::time::sleep(POLL) => {}
             }
-        };
-        tokio::select! {
-            heard = told => if !heard { listener = None },
-            _ = written.changed() => {}
-            () = tokio::time::sleep(POLL) => {}
+            tokio::time::sleep(FOLLOW_EVERY).await;
+            if listener.is_none() || !is_up_to_date(known_of) {
+                break;
+            }
         }
-        tokio::time::sleep(FOLLOW_EVERY).await;
     }
 }
 
@@ -536,37 +566,30 @@ async fn listen(pool: &PgPool) -> Result<PgListener, sqlx::Error> {
 async fn catch_up(
     pool: &PgPool,
     freshness: &Freshness,
-    custody: &Custody,
-    tell: &impl Fn(&str, i64),
-    position: &mut Option<i64>,
+    began: &mut bool,
 ) -> Result<bool, sqlx::Error> {
     let asked = Instant::now();
-    let Some(from) = *position else {
-        let head = head(pool).await?;
-        freshness.confirm(head, asked);
-        *position = Some(head);
+    if !*began {
+        freshness.confirm(head(pool).await?, asked);
+        *began = true;
         return Ok(false);
-    };
-    let changed: Vec<(i64, String, String, String)> =
+    }
+    let written: Vec<(i64, String, String, String)> =
         sqlx::query_as("select position, aggregate_type, aggregate_id, event_type from events where position > $1 order by position limit $2")
-            .bind(from)
+            .bind(freshness.applied())
             .bind(PAGE)
             .fetch_all(pool)
             .await?;
-    let mut last = from;
-    for (at, aggregate_type, id, event_type) in &changed {
-        freshness.changed(aggregate_type, id, *at);
-        tell(id, *at);
-        if event_type == ERASURE {
-            custody.forget(id);
-        }
-        last = *at;
+    for (position, stream_type, id, event_type) in &written {
+        freshness.tell(stream_type, id, event_type, *position);
     }
-    *position = Some(last);
-    if changed.len() as i64 == PAGE {
+    if let Some((last, ..)) = written.last() {
+        freshness.advance(*last);
+    }
+    if written.len() as i64 == PAGE {
         return Ok(true);
     }
-    freshness.confirm(last, asked);
+    freshness.confirm(freshness.applied(), asked);
     Ok(false)
 }
 
