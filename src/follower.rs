@@ -30,8 +30,8 @@ use crate::store::{Store, StoreError};
 
 /// Name of the lease.
 const LEASE: &str = "models";
-/// Positions that are followed in one transaction.
-const PAGE: i64 = 2_000;
+/// Positions that are followed in one transaction: so few that requests are not kept waiting while they are opened.
+const PAGE: i64 = 500;
 /// What is written meanwhile is followed together.
 const FOLLOWED_EVERY: Duration = Duration::from_millis(100);
 /// Parked streams are tried again this often.

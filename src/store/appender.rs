@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use metrics::{counter, histogram};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 use tokio::sync::{mpsc, oneshot};
@@ -37,8 +37,8 @@ pub(crate) struct Commit {
     /// Whose data key must still be there.
     pub subject: Option<String>,
     pub events: Vec<NewEvent>,
-    /// Sections of `append`'s last argument, each entry without its `command`.
-    pub more: Vec<(&'static str, Value)>,
+    /// Sections of `append`'s last argument, each entry a JSON object with at least one member, without its `command`.
+    pub more: Vec<(&'static str, String)>,
     /// Row changes.
     pub rows: Vec<RowWrite>,
     /// What no other command of the same batch may touch.
@@ -108,17 +108,14 @@ impl Appender {
                 ("jit", "off"),
             ]);
         let (queue, jobs) = mpsc::channel(QUEUE_MAX);
-        let task = tokio::spawn(
-            Writer {
-                options,
-                connection: None,
-                freshness,
-                waiting: VecDeque::new(),
-                taken: None,
-            }
-            .run(jobs),
-        );
-        (Self { queue }, task)
+        let writer = Writer {
+            options,
+            connection: None,
+            freshness,
+            waiting: VecDeque::new(),
+            taken: None,
+        };
+        (Self { queue }, on_a_thread(writer.run(jobs)))
     }
 
     /// Writes a commit; answers with the position of its last event.
@@ -135,6 +132,25 @@ impl Appender {
             .await
             .map_or(Err(StoreError::Busy), |answer| answer.outcome)
     }
+}
+
+/// Runs a task on a thread of its own: it waits behind no request, and everybody waits for it.
+fn on_a_thread(task: impl Future<Output = ()> + Send + 'static) -> tokio::task::JoinHandle<()> {
+    let (ended, end) = oneshot::channel::<()>();
+    std::thread::Builder::new()
+        .name("appender".to_owned())
+        .spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime without threads needs a few file handles");
+            runtime.block_on(task);
+            drop(ended);
+        })
+        .expect("the service starts with one thread more");
+    tokio::spawn(async move {
+        let _ = end.await;
+    })
 }
 
 struct Writer {
@@ -371,17 +387,12 @@ impl Writer {
 
     /// One call of `append`: for each commit its last position, or the precondition that it lost.
     async fn call(&mut self, commits: &[&Commit]) -> Result<Vec<Result<i64, String>>, sqlx::Error> {
-        let mut more: Map<String, Value> = Map::new();
+        let mut more: BTreeMap<&'static str, String> = BTreeMap::new();
         let mut command = Vec::with_capacity(commits.len());
         for (n, commit) in (1..).zip(commits) {
             command.extend(std::iter::repeat_n(n, commit.events.len()));
             for (section, entry) in &commit.more {
-                let mut entry = entry.clone();
-                entry["command"] = n.into();
-                match more.entry(*section).or_insert(Value::Array(vec![])) {
-                    Value::Array(entries) => entries.push(entry),
-                    other => unreachable!("sections are arrays, not {other}"),
-                }
+                add_entry(more.entry(section).or_default(), n, entry);
             }
         }
         let (models, rows) = row_writes(commits);
@@ -392,7 +403,7 @@ impl Writer {
         let texts = |text: fn(&NewEvent) -> &str| -> Vec<&str> { events().map(text).collect() };
         let query = sqlx::query(
             "select head, losers, reasons
-             from append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+             from append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15::text::jsonb)",
         )
         .bind(commits.iter().map(|c| c.stream_type).collect::<Vec<_>>())
         .bind(
@@ -418,7 +429,7 @@ impl Writer {
         .bind(events().map(|e| e.event_id).collect::<Vec<_>>())
         .bind(models)
         .bind(rows)
-        .bind(Value::Object(more));
+        .bind(object_of(more));
         let connection = self.connect().await?;
         let asked = Instant::now();
         let answer = query.fetch_one(connection).await?;
@@ -453,6 +464,11 @@ fn is_lost(error: &sqlx::Error) -> bool {
 }
 
 impl Commit {
+    /// Adds an entry to a section of `append`'s last argument.
+    pub fn add(&mut self, section: &'static str, entry: &Value) {
+        self.more.push((section, entry.to_string()));
+    }
+
     /// Version of the stream afterwards.
     fn version(&self) -> i64 {
         self.events
@@ -461,27 +477,33 @@ impl Commit {
     }
 }
 
+/// Adds a JSON object to the text of an array that is still open, with the number of its command.
+fn add_entry(array: &mut String, command: i32, object: &str) {
+    array.push(if array.is_empty() { '[' } else { ',' });
+    // It is text already: the number goes in before its closing brace.
+    array.push_str(object.strip_suffix('}').unwrap_or(object));
+    let _ = write!(array, ",\"command\":{command}}}");
+}
+
+/// Closes such arrays and makes them the members of an object.
+fn object_of(arrays: BTreeMap<&str, String>) -> String {
+    let members = arrays
+        .iter()
+        .map(|(name, entries)| format!("\"{name}\":{entries}]"));
+    format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+}
+
 /// The row changes of all commits as `append` wants them: models, and for each an object of operations.
 fn row_writes(commits: &[&Commit]) -> (Vec<&'static str>, Vec<String>) {
     let mut models: BTreeMap<&'static str, BTreeMap<&'static str, String>> = BTreeMap::new();
     for (n, commit) in (1..).zip(commits) {
         for write in &commit.rows {
             let rows = models.entry(write.model).or_default();
-            let text = rows.entry(write.operation).or_default();
-            text.push(if text.is_empty() { '[' } else { ',' });
-            // The row is text already: the number goes in before its closing brace.
-            text.push_str(write.row.strip_suffix('}').unwrap_or(&write.row));
-            let _ = write!(text, ",\"command\":{n}}}");
+            add_entry(rows.entry(write.operation).or_default(), n, &write.row);
         }
     }
-    let object = |operations: BTreeMap<&str, String>| {
-        let members = operations
-            .iter()
-            .map(|(operation, rows)| format!("\"{operation}\":{rows}]"));
-        format!("{{{}}}", members.collect::<Vec<_>>().join(","))
-    };
     models
         .into_iter()
-        .map(|(model, operations)| (model, object(operations)))
+        .map(|(model, operations)| (model, object_of(operations)))
         .unzip()
 }

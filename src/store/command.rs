@@ -476,20 +476,18 @@ impl<'a> CommandStore<'a> {
                 "custody {} {} {}",
                 entry["kind"], entry["owner"], entry["id"]
             ));
-            commit.more.push(("custody_seen", entry));
+            commit.add("custody_seen", &entry);
         }
         for change in &self.context.tokens {
             let (section, entry) = change.entry(&keys)?;
             // Tokens of a person are withdrawn together, so their commands take turns.
             commit.keys.push(format!("tokens {}", entry["user_id"]));
-            commit.more.push((section, entry));
+            commit.add(section, &entry);
         }
         if let Some(user_id) = &self.context.admin_leaves {
             // Two who leave in one batch would each see the other stay.
             commit.keys.push("admins".to_owned());
-            commit
-                .more
-                .push(("admin_leaves", json!({"user_id": user_id})));
+            commit.add("admin_leaves", &json!({"user_id": user_id}));
         }
         for change in &self.context.custody {
             let (section, entry) = change.entry();
@@ -497,28 +495,28 @@ impl<'a> CommandStore<'a> {
                 "custody {} {} {}",
                 entry["kind"], entry["owner"], entry["id"]
             ));
-            commit.more.push((section, entry));
+            commit.add(section, &entry);
         }
         if let Some((session, user)) = &self.context.lives {
             // Whoever ends it in the same batch comes before or after.
             commit.keys.push(stream_key(Session::TYPE, session));
             commit.keys.push(stream_key(User::TYPE, user));
             let entry = json!({"id": session, "user_id": user});
-            commit.more.push(("session_lives", entry));
+            commit.add("session_lives", &entry);
         }
         if let Some(entry) = &self.context.vault_seen {
-            commit.more.push(("vault_seen", entry.clone()));
+            commit.add("vault_seen", entry);
         }
         if let Some(entry) = &self.context.vault {
             // Its stream's version guards it.
-            commit.more.push(("vault_put", entry.clone()));
+            commit.add("vault_put", entry);
         }
         if let Some(idempotent) = &self.context.idempotent {
             let entry = idempotent.entry(&keys)?;
             commit
                 .keys
                 .push(format!("idempotency {}", entry["key_hash"]));
-            commit.more.push(("idempotency", entry));
+            commit.add("idempotency", &entry);
         }
         self.add_rows(&mut commit, events);
         let position = self.store.appender.append(commit).await?;
@@ -640,7 +638,7 @@ impl<'a> CommandStore<'a> {
                 ClaimChange::Release(scope, value) => ("claims_release", scope, value),
                 ClaimChange::ReleaseAll => {
                     let owner = json!({"owner": commit.stream_id});
-                    commit.more.push(("claims_release_all", owner));
+                    commit.add("claims_release_all", &owner);
                     continue;
                 }
             };
@@ -648,10 +646,8 @@ impl<'a> CommandStore<'a> {
             commit
                 .keys
                 .push(format!("claim {} {key_hash}", scope.as_str()));
-            commit.more.push((
-                section,
-                json!({"scope": scope.as_str(), "key_hash": key_hash, "owner": commit.stream_id, "pepper_id": self.store.claims.pepper_id()}),
-            ));
+            let entry = json!({"scope": scope.as_str(), "key_hash": key_hash, "owner": commit.stream_id, "pepper_id": self.store.claims.pepper_id()});
+            commit.add(section, &entry);
         }
     }
 
@@ -670,7 +666,7 @@ impl<'a> CommandStore<'a> {
                 &["effects", &event_id, effect.kind, &effect.subject],
                 &effect.payload,
             );
-            commit.more.push(("effects", json!({"event_id": event_id, "kind": effect.kind, "subject": effect.subject, "sealed": hex(&sealed)})));
+            commit.add("effects", &json!({"event_id": event_id, "kind": effect.kind, "subject": effect.subject, "sealed": hex(&sealed)}));
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ use aggregates::vault::{Vault, VaultEvent};
 use chrono::{DateTime, Utc};
 use cqrs_es::Aggregate as _;
 use cqrs_es::persist::SerializedEvent;
+use futures_util::TryStreamExt as _;
 use projections::{AnyEvent, Client, Logged, Recorded};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -146,6 +147,28 @@ pub async fn after(
     .bind(limit)
     .fetch_all(db)
     .await
+}
+
+/// Gives the next events after a position to `take`, oldest first, each as it arrives: many are never held at once. Says
+/// how many there were.
+///
+/// # Errors
+/// When the database does not answer, or `take` does not want an event.
+pub async fn each_after(
+    db: impl PgExecutor<'_>,
+    position: i64,
+    limit: i64,
+    mut take: impl FnMut(StoredRow) -> anyhow::Result<()>,
+) -> anyhow::Result<i64> {
+    let query =
+        format!("select {COLUMNS} from events where position > $1 order by position limit $2");
+    let mut rows = sqlx::query_as(&query).bind(position).bind(limit).fetch(db);
+    let mut taken = 0;
+    while let Some(row) = rows.try_next().await? {
+        take(row)?;
+        taken += 1;
+    }
+    Ok(taken)
 }
 
 /// The events of some kinds of streams after one position and up to another, oldest first, as the database

@@ -127,20 +127,21 @@ impl<'a> Builder<'a> {
         self.remember(&now)?;
         let mut edge = Edge::load(pool, size.unsigned_abs()).await?;
         check(&now, &edge)?;
-        let events = log::after(pool, size, PAGE).await?;
-        if events.is_empty() {
-            return Ok(Step::UpToDate(edge.size()));
-        }
-        for event in &events {
+        let added = log::each_after(pool, size, PAGE, |event| {
             let next = edge.size() as i64 + 1;
             ensure!(event.position == next, "event {next} is not in the log");
-            edge.push(record_hash(&leaf(event)));
+            edge.push(record_hash(&leaf(&event)));
+            Ok(())
+        });
+        let added = added.await?;
+        if added == 0 {
+            return Ok(Step::UpToDate(edge.size()));
         }
         if !write(pool, &held, &edge, &now).await? {
             // Who has the lease by now goes on from what stands in the database.
             return Ok(Step::Standby);
         }
-        let (size, more) = (edge.size(), events.len() as i64 == PAGE);
+        let (size, more) = (edge.size(), added == PAGE);
         Ok(Step::Grown { size, more })
     }
 }
