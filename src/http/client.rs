@@ -55,8 +55,8 @@ fn fresh_id() -> String {
 }
 
 /// Address of the client: the peer, or, if the peer is a listed proxy, the right-most address in
-/// `X-Forwarded-For` that is not one (S-16). v4-mapped addresses are unwrapped (S-15). `None` on
-/// loopback: that is a local program or an unlisted proxy and says nothing of the client.
+/// `X-Forwarded-For` that is not one (S-16), or that in `X-Real-IP` if it sends no other. v4-mapped addresses are
+/// unwrapped (S-15). `None` on loopback: that is a local program or an unlisted proxy and says nothing of the client.
 pub fn address(headers: &HeaderMap, extensions: &Extensions, proxies: &[IpNet]) -> Option<IpAddr> {
     let peer = extensions
         .get::<ConnectInfo<SocketAddr>>()?
@@ -69,8 +69,12 @@ pub fn address(headers: &HeaderMap, extensions: &Extensions, proxies: &[IpNet]) 
         warn_of_unlisted_proxy();
     }
     if is_proxy(&peer) {
+        let name = match headers.contains_key("x-forwarded-for") {
+            true => "x-forwarded-for",
+            false => "x-real-ip",
+        };
         let forwarded: Vec<&str> = headers
-            .get_all("x-forwarded-for")
+            .get_all(name)
             .iter()
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
@@ -142,11 +146,16 @@ mod tests {
     use super::*;
 
     fn seen(peer: &str, forwarded: &[&'static str], proxies: &[&str]) -> String {
+        let forwarded = forwarded.iter().map(|value| ("x-forwarded-for", *value));
+        seen_by(peer, &forwarded.collect::<Vec<_>>(), proxies)
+    }
+
+    fn seen_by(peer: &str, sent: &[(&'static str, &'static str)], proxies: &[&str]) -> String {
         let mut extensions = Extensions::new();
         extensions.insert(ConnectInfo(SocketAddr::new(peer.parse().unwrap(), 1)));
         let mut headers = HeaderMap::new();
-        for value in forwarded {
-            headers.append("x-forwarded-for", HeaderValue::from_static(value));
+        for (name, value) in sent {
+            headers.append(*name, HeaderValue::from_static(value));
         }
         let proxies: Vec<IpNet> = proxies
             .iter()
@@ -185,6 +194,19 @@ mod tests {
             seen("127.0.0.1", &["203.0.113.9"], &["127.0.0.0/8"]),
             "203.0.113.9"
         );
+    }
+
+    /// S-16
+    #[test]
+    fn the_real_address_counts_where_a_listed_proxy_forwards_no_other() {
+        let real = ("x-real-ip", "203.0.113.9");
+        let forwarded = ("x-forwarded-for", "192.0.2.4");
+        let proxy = &["10.0.0.0/8"];
+        assert_eq!(seen_by("10.0.0.1", &[real], proxy), "203.0.113.9");
+        assert_eq!(seen_by("10.0.0.1", &[real, forwarded], proxy), "192.0.2.4");
+        let unreadable = ("x-forwarded-for", "unknown");
+        assert_eq!(seen_by("10.0.0.1", &[real, unreadable], proxy), "10.0.0.1");
+        assert_eq!(seen_by("198.51.100.7", &[real], &[]), "198.51.100.7");
     }
 
     /// S-15

@@ -79,8 +79,11 @@ pub const INVITATION_MAIL: Limit = limit("invitation mail", 10, 24 * 3600);
 /// Mails to one person that their password is known to others.
 pub const BREACH_MAIL: Limit = limit("breach mail", 1, 24 * 3600);
 
-/// Calls of one person's vault that are written down each; those above are written down together (S-80).
-pub const VAULT: Limit = limit("vault", 120, 60);
+/// Calls of a vault from one device, which is one session, that are written down each; those above are written down
+/// together (S-80).
+pub const VAULT_DEVICE: Limit = limit("vault device", 120, 60);
+/// The same from all devices of one person.
+pub const VAULT: Limit = limit("vault", 360, 60);
 /// The same, for calls that change how the key is kept: each sends a mail, and keeps what it replaces for 30 days.
 pub const VAULT_CHANGE: Limit = limit("vault change", 30, 3600);
 /// Lines about calls above these limits in one person's audit log (I-11).

@@ -152,7 +152,13 @@ async fn enter(call: &Call, action: Action, limit: &Limit) -> Result<Arc<Live>, 
         _ => call.required_stored_person().await?,
     };
     let visit = visit(call, &live);
-    if let Err(problem) = limit.take_for(call.app(), &live.user.id).await {
+    let counted = async {
+        // One device that asks without end keeps no other out.
+        let device = &live.session.id;
+        limits::VAULT_DEVICE.take_for(call.app(), device).await?;
+        limit.take_for(call.app(), &live.user.id).await
+    };
+    if let Err(problem) = counted.await {
         let is_too_much = matches!(problem, Problem::TooManyRequests { .. });
         if is_too_much
             && limits::VAULT_LIMITED

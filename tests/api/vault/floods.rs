@@ -17,8 +17,10 @@ use crate::client::{Session, UNVERIFIED};
 use crate::harness::TestApp;
 use crate::limits::LIMITED;
 
-/// As many calls of one person are written down each, without a pause of a minute.
+/// As many calls of one device are written down each, without a pause of a minute.
 const CALLS: usize = 120;
+/// As many devices of one person may call as often as that.
+const DEVICES: usize = 3;
 /// As many changes, without a pause of an hour.
 const CHANGES: usize = 30;
 
@@ -74,6 +76,38 @@ async fn calls_above_the_limit_are_refused_and_are_one_line_an_hour_s80_i11() {
         }
         assert_eq!(summaries(&app.vault_lines(&ada.user_id).await), wanted);
     }
+}
+
+/// S-80: by person and device. Who asks without end on one device keeps no other out; who has many has no more calls.
+#[tokio::test]
+async fn each_device_has_calls_of_its_own_up_to_those_of_its_person_s80() {
+    let app = TestApp::start(&LIMITED).await;
+    let mut devices = vec![app.signed_in("ada").await];
+    bring_to(&app, &devices[0], Standard).await;
+    for _ in 0..DEVICES {
+        app.clock.advance(TimeDelta::seconds(15));
+        devices.push(app.sign_in("ada").await);
+    }
+    app.clock.advance(TimeDelta::minutes(2));
+    let status = async |device: &Session| {
+        let called = app.vault(device, "GET", "/key", &Value::Null).await;
+        called.status
+    };
+    for device in &devices[..DEVICES] {
+        for number in 0..CALLS {
+            assert_eq!(status(device).await, 200, "{number}");
+        }
+        assert_eq!(status(device).await, 429);
+    }
+    assert_eq!(
+        status(&devices[DEVICES]).await,
+        429,
+        "of no device, of hers"
+    );
+    let lines = app.vault_lines(&devices[0].user_id).await;
+    assert_eq!(summaries(&lines), 1);
+    app.clock.advance(TimeDelta::minutes(2));
+    assert_eq!(status(&devices[DEVICES]).await, 200);
 }
 
 /// Changes send mails and keep what they replace, so there are fewer of them; the key is given out all the same.
