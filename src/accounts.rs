@@ -1,6 +1,8 @@
 //! What the doors share: making accounts and finding them, starting and ending sessions. No HTTP here; every door
 //! gives the same commands.
 
+use std::time::Duration;
+
 use aggregates::session::{
     EndReason, FactorTimes, Session, SessionCommand, SessionError, SignInMethod,
 };
@@ -36,6 +38,9 @@ const BRIEF_SESSION_DAYS: i64 = 1;
 const EXTEND_AFTER_DAYS: i64 = 1;
 /// A session in which an admin acts as somebody lasts this long (S-66).
 const IMPERSONATION: TimeDelta = TimeDelta::hours(1);
+/// A sign-in waits so long for each password that waits to be hashed, but for no more than four of them: they are
+/// written together then, and what the database saves is hashed with.
+const FOR_EACH_WAITING: Duration = Duration::from_millis(10);
 /// Session tokens have this many characters of `[A-Za-z0-9]`.
 pub const TOKEN_LENGTH: usize = 32;
 
@@ -484,10 +489,12 @@ pub async fn start_session(
         expires_at: session.expires_at,
         at: now,
     };
+    let waiting = u32::try_from(app.passwords.waiting()).unwrap_or(u32::MAX);
     let mut context = caller
         .context(actor)
         .in_session(id.as_str())
-        .on_new_stream();
+        .on_new_stream()
+        .with_patience(FOR_EACH_WAITING * waiting.min(4));
     if let Some(token) = proof.token {
         context = context.with_token(token);
     }

@@ -2,7 +2,8 @@
 //!
 //! Commands that commit at the same moment on this node are written by one call of `append`: one
 //! transaction, one round trip, one lock. While a call runs, the next batch gathers by itself; an idle
-//! appender waits for nobody. The losers of a batch are answered, the others are written all the same.
+//! appender waits only while everything that it has may wait. The losers of a batch are answered, the others are
+//! written all the same.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt::Write as _;
@@ -43,6 +44,8 @@ pub(crate) struct Commit {
     pub rows: Vec<RowWrite>,
     /// What no other command of the same batch may touch.
     pub keys: Vec<String>,
+    /// How long it may wait for others to be written with.
+    pub patience: Duration,
 }
 
 /// What becomes of one row of a read model.
@@ -178,6 +181,13 @@ impl Writer {
                     Err(_) => break,
                 }
             }
+            // Whoever comes may be in a hurry.
+            if let Some(pause) = self.patience()
+                && let Ok(Some(job)) = tokio::time::timeout(pause, jobs.recv()).await
+            {
+                self.waiting.push_back(job);
+                continue;
+            }
             let batch = self.next_batch();
             let started = Instant::now();
             histogram!("appender_batch_size").record(batch.len() as f64);
@@ -194,6 +204,13 @@ impl Writer {
             // Nothing is ever sent here: the channel closes.
             let _ = tokio::time::timeout(took, all_taken.recv()).await;
         }
+    }
+
+    /// How long all that wait may go on waiting for company; none if a batch is full or one of them may not.
+    fn patience(&self) -> Option<Duration> {
+        let left = |job: &Job| job.commit.patience.saturating_sub(job.queued.elapsed());
+        let least = self.waiting.iter().map(left).min()?;
+        (self.waiting.len() < BATCH_MAX && !least.is_zero()).then_some(least)
     }
 
     /// Takes jobs in order, leaving those that touch the same stream, claim or secret as one before them.

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use aggregates::session::Session;
 use aggregates::user::User;
@@ -94,6 +95,7 @@ pub struct Context {
     pub(crate) vault_seen: Option<Value>,
     pub(crate) lives: Option<(String, String)>,
     pub(crate) new_stream: bool,
+    pub(crate) patience: Duration,
 }
 
 impl Context {
@@ -116,12 +118,19 @@ impl Context {
             vault_seen: None,
             lives: None,
             new_stream: false,
+            patience: Duration::ZERO,
         }
     }
 
     /// On a stream whose id was made for this command: there is nothing to read yet.
     pub fn on_new_stream(mut self) -> Self {
         self.new_stream = true;
+        self
+    }
+
+    /// Others that come within this time may be written with it: each costs the database less then.
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
         self
     }
 
@@ -444,6 +453,7 @@ impl<'a> CommandStore<'a> {
             more: vec![],
             rows: vec![],
             keys: vec![stream_key(A::TYPE, id)],
+            patience: self.context.patience,
         };
         for (n, (event, mut payload)) in events.iter().zip(payloads).enumerate() {
             let event_id = crate::ids::event();

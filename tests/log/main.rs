@@ -19,6 +19,7 @@ mod harness;
 mod lost_connection;
 mod mutations;
 mod one_winner;
+mod patience;
 mod people;
 mod preconditions;
 mod proxy;

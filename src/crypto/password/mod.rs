@@ -17,6 +17,7 @@ pub mod rules;
 mod tests;
 
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -180,6 +181,8 @@ pub enum Verdict {
 #[derive(Clone)]
 pub struct Passwords {
     jobs: SyncSender<Job>,
+    /// Jobs that no thread has begun.
+    waiting: Arc<AtomicUsize>,
 }
 
 type Job = Box<dyn FnOnce(&mut Hasher) + Send>;
@@ -227,7 +230,13 @@ impl Passwords {
 
     fn queue(places: usize) -> (Self, Receiver<Job>) {
         let (jobs, receiver) = sync_channel(places.max(1));
-        (Self { jobs }, receiver)
+        let waiting = Arc::default();
+        (Self { jobs, waiting }, receiver)
+    }
+
+    /// How many wait for a thread.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     async fn run<T: Send + 'static>(
@@ -236,8 +245,9 @@ impl Passwords {
     ) -> Result<T, Overloaded> {
         let (reply, answer) = oneshot::channel();
         let queued_at = Instant::now();
+        let waiting = Arc::clone(&self.waiting);
         let job: Job = Box::new(move |hasher| {
-            gauge!("hasher_queue_depth").decrement(1.0);
+            left(&waiting);
             histogram!("hasher_wait_seconds").record(queued_at.elapsed());
             // The caller has gone away: a client that hung up costs no hash.
             if reply.is_closed() {
@@ -251,8 +261,9 @@ impl Passwords {
         });
         // Counted first, or the thread could count it out before it was in.
         gauge!("hasher_queue_depth").increment(1.0);
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         if self.jobs.try_send(job).is_err() {
-            gauge!("hasher_queue_depth").decrement(1.0);
+            left(&self.waiting);
             counter!("hasher_overflow_total").increment(1);
             return Err(Overloaded {
                 retry_after_secs: RETRY_AFTER_SECS,
@@ -268,6 +279,12 @@ impl fmt::Debug for Passwords {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Passwords")
     }
+}
+
+/// A job is no longer in the queue.
+fn left(waiting: &AtomicUsize) {
+    gauge!("hasher_queue_depth").decrement(1.0);
+    waiting.fetch_sub(1, Ordering::Relaxed);
 }
 
 fn spawn(params: HashParams, threads: usize, jobs: Receiver<Job>) -> Vec<JoinHandle<()>> {

@@ -258,6 +258,7 @@ fn a_full_queue_refuses_at_once() {
     let mut second = Box::pin(passwords.verify(password("b"), None));
     start(first.as_mut());
     start(second.as_mut());
+    assert_eq!(passwords.waiting(), 2);
     let refused = block_on(passwords.hash(password("c")));
     assert_eq!(
         refused.unwrap_err(),
@@ -268,9 +269,11 @@ fn a_full_queue_refuses_at_once() {
 
     let mut hasher = Hasher::new(CHEAP);
     serve(&jobs, &mut hasher);
+    assert_eq!(passwords.waiting(), 1);
     serve(&jobs, &mut hasher);
     assert!(block_on(first).is_ok());
     assert_eq!(block_on(second), Ok(Verdict::Wrong));
+    assert_eq!(passwords.waiting(), 0);
 }
 
 /// S-05: clients that hang up leave no work behind.
