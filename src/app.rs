@@ -136,8 +136,7 @@ pub async fn start(config: Config, parts: Parts) -> anyhow::Result<(Arc<App>, Ta
     let (pool, freshness) = (app.pool.clone(), app.store.freshness().clone());
     let (custody, vaults) = (app.store.custody().clone(), app.remembered_vaults.clone());
     freshness.on_event(move |id, event_type, position| {
-        // Of a vault or of its owner, who have the same id.
-        vaults.forget(id, position);
+        vaults.hear(id, event_type, position);
         if event_type == log::ERASURE {
             custody.forget(id);
         }

@@ -209,7 +209,7 @@ fn completed(
 ) -> Result<Context, StoreError> {
     let custody = app.store.custody();
     if let Some(row) = &change.row {
-        let before = stored.row.as_ref();
+        let before = stored.row.as_deref();
         let keeps_wrap = before.is_some_and(|before| row.keeps_wrap_of(before));
         context = context.with_vault(row.to_json()?, keeps_wrap);
     }
@@ -238,7 +238,8 @@ async fn stored_or_remembered(app: &App, user_id: &str) -> Result<Stored, StoreE
         let row = stored.row.as_ref();
         row.is_some_and(|row| row.is_wrapped_by(&ring))
     };
-    match app.remembered_vaults.get(user_id).filter(opens) {
+    let remembered = app.remembered_vaults.get(app.store.freshness(), user_id);
+    match remembered.filter(opens) {
         Some(remembered) => Ok(remembered),
         None => stored(app, user_id).await,
     }

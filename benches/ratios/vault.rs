@@ -154,7 +154,8 @@ pub async fn init(ours: &str, token: &str) -> anyhow::Result<String> {
     Ok(id.context("get-session knows nobody")?.to_owned())
 }
 
-/// One request of each in turn, as a script of `wrk`.
+/// One request of each in turn, as a script of `wrk`. The requests are made beforehand: what the load tool computes is
+/// taken from the server.
 ///
 /// # Errors
 /// Those of writing to a text.
@@ -166,11 +167,16 @@ pub fn in_turn(tokens: &[String]) -> anyhow::Result<String> {
     write!(
         lua,
         "}}
+        local requests = {{}}
         local n = 0
+        init = function()
+            for i, token in ipairs(tokens) do
+                requests[i] = wrk.format(nil, nil, {{Authorization = token}})
+            end
+        end
         request = function()
-            n = n % #tokens + 1
-            wrk.headers['Authorization'] = tokens[n]
-            return wrk.format()
+            n = n % #requests + 1
+            return requests[n]
         end"
     )?;
     Ok(lua)

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use metrics::{counter, histogram};
-use serde_json::Value;
+use serde::Serialize;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 use tokio::sync::{mpsc, oneshot};
@@ -348,6 +348,7 @@ impl Writer {
                         match position {
                             Some(position) => {
                                 self.tell(&job.commit, position);
+                                self.freshness.grown(position);
                                 self.answer(job, Ok(position));
                             }
                             None if Instant::now() >= deadline => {
@@ -482,8 +483,8 @@ fn is_lost(error: &sqlx::Error) -> bool {
 
 impl Commit {
     /// Adds an entry to a section of `append`'s last argument.
-    pub fn add(&mut self, section: &'static str, entry: &Value) {
-        self.more.push((section, entry.to_string()));
+    pub fn add(&mut self, section: &'static str, entry: &impl Serialize) {
+        self.more.push((section, json(entry)));
     }
 
     /// Version of the stream afterwards.
@@ -492,6 +493,11 @@ impl Commit {
             .last()
             .map_or(self.expected, |event| event.sequence)
     }
+}
+
+/// As JSON text.
+pub(super) fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("what the store writes is JSON, and memory takes it")
 }
 
 /// Adds a JSON object to the text of an array that is still open, with the number of its command.

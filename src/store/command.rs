@@ -16,10 +16,11 @@ use cqrs_es::{
 use postgres_es::PostgresEventRepository;
 pub use projections::Client;
 use projections::{AnyEvent, Recorded, RowChange};
+use serde::Serialize;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::appender::{Commit, NewEvent, RowWrite};
+use super::appender::{self, Commit, NewEvent, RowWrite};
 use super::idempotency::Idempotent;
 use super::sealed::{self, DataKeys, EventPlace};
 use super::{Done, Inner, StoreError};
@@ -76,6 +77,39 @@ pub struct EffectDraft {
     pub payload: Zeroizing<Vec<u8>>,
 }
 
+/// Entry of `append`: a session of somebody who is not banned has not ended.
+#[derive(Clone, Serialize)]
+pub(crate) struct SessionLives {
+    id: String,
+    user_id: String,
+}
+
+/// Entry of `append`: the row of a vault is the one that this transaction wrote.
+#[derive(Clone, Serialize)]
+pub(crate) struct VaultSeen {
+    owner: String,
+    written_by: Option<i64>,
+}
+
+/// What is written with each event about how it came about.
+#[derive(Serialize)]
+struct Metadata<'a> {
+    event_id: &'a str,
+    actor: String,
+    node: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    correlation_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<&'a str>,
+    /// Whose key seals the client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_subject: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<String>,
+}
+
 /// Who and why, and what a command changes beside its events.
 #[derive(Clone)]
 pub struct Context {
@@ -92,8 +126,8 @@ pub struct Context {
     pub(crate) effects: Vec<EffectDraft>,
     pub(crate) idempotent: Option<Idempotent>,
     pub(crate) vault: Option<Value>,
-    pub(crate) vault_seen: Option<Value>,
-    pub(crate) lives: Option<(String, String)>,
+    pub(crate) vault_seen: Option<VaultSeen>,
+    pub(crate) lives: Option<SessionLives>,
     pub(crate) new_stream: bool,
     pub(crate) patience: Duration,
 }
@@ -181,13 +215,17 @@ impl Context {
 
     /// Only if a session of somebody who is not banned has not ended.
     pub fn while_it_lives(mut self, session_id: &str, user_id: &str) -> Self {
-        self.lives = Some((session_id.to_owned(), user_id.to_owned()));
+        self.lives = Some(SessionLives {
+            id: session_id.to_owned(),
+            user_id: user_id.to_owned(),
+        });
         self
     }
 
     /// Only if the row of a vault is the one that this transaction wrote, or there still is none.
     pub fn if_vault_is(mut self, owner: &str, written_by: Option<i64>) -> Self {
-        self.vault_seen = Some(json!({"owner": owner, "written_by": written_by}));
+        let owner = owner.to_owned();
+        self.vault_seen = Some(VaultSeen { owner, written_by });
         self
     }
 
@@ -468,13 +506,12 @@ impl<'a> CommandStore<'a> {
             };
             sealed::seal(&mut payload, place, &keys)
                 .map_err(|error| StoreError::Broken(error.to_string()))?;
-            let metadata = self.metadata(&text_id, &keys);
             commit.events.push(NewEvent {
                 sequence: as_i64(folded.version + 1 + n),
                 event_type,
                 event_version,
                 payload: payload.to_string(),
-                metadata: metadata.to_string(),
+                metadata: self.metadata(&text_id, &keys),
                 event_id,
             });
             self.add_claims(&mut commit, event);
@@ -507,12 +544,11 @@ impl<'a> CommandStore<'a> {
             ));
             commit.add(section, &entry);
         }
-        if let Some((session, user)) = &self.context.lives {
+        if let Some(entry) = &self.context.lives {
             // Whoever ends it in the same batch comes before or after.
-            commit.keys.push(stream_key(Session::TYPE, session));
-            commit.keys.push(stream_key(User::TYPE, user));
-            let entry = json!({"id": session, "user_id": user});
-            commit.add("session_lives", &entry);
+            commit.keys.push(stream_key(Session::TYPE, &entry.id));
+            commit.keys.push(stream_key(User::TYPE, &entry.user_id));
+            commit.add("session_lives", entry);
         }
         if let Some(entry) = &self.context.vault_seen {
             commit.add("vault_seen", entry);
@@ -613,32 +649,27 @@ impl<'a> CommandStore<'a> {
         Ok(keys)
     }
 
-    fn metadata(&self, event_id: &str, keys: &DataKeys) -> Value {
+    fn metadata(&self, event_id: &str, keys: &DataKeys) -> String {
         let context = self.context;
-        let mut metadata = json!({"event_id": event_id, "actor": context.actor.metadata(), "node": self.store.node});
-        let optional = [
-            ("session_id", &context.session_id),
-            ("correlation_id", &context.correlation_id),
-            ("traceparent", &context.traceparent),
-        ];
-        for (name, value) in optional {
-            if let Some(value) = value {
-                metadata[name] = json!(value);
-            }
-        }
-        if let Some((subject, client)) = &context.client
-            && let Some(key) = keys.get(subject)
-        {
+        let client = context.client.as_ref().and_then(|(subject, client)| {
+            let key = keys.get(subject)?;
             let clear = json!({"ip_address": client.ip_address, "user_agent": client.user_agent})
                 .to_string();
-            metadata["client_subject"] = json!(subject);
-            metadata["client"] = json!(hex(&sealed::seal_text(
-                key,
-                &["metadata.client", event_id, subject],
-                clear.as_bytes()
-            )));
-        }
-        metadata
+            let place = ["metadata.client", event_id, subject];
+            let sealed = sealed::seal_text(key, &place, clear.as_bytes());
+            Some((subject.as_str(), hex(&sealed)))
+        });
+        let (client_subject, client) = client.unzip();
+        appender::json(&Metadata {
+            event_id,
+            actor: context.actor.metadata(),
+            node: &self.store.node,
+            session_id: context.session_id.as_deref(),
+            correlation_id: context.correlation_id.as_deref(),
+            traceparent: context.traceparent.as_deref(),
+            client_subject,
+            client,
+        })
     }
 
     fn add_claims<E: StoredEvent>(&self, commit: &mut Commit, event: &E) {

@@ -34,7 +34,7 @@ pub struct Freshness {
     applied: AtomicI64,
     /// When a query of the head began all of whose events have been seen.
     confirmed: RwLock<Option<Instant>>,
-    /// Last position written by this node: wakes those who follow the log.
+    /// Last position that this node knows of: wakes those who follow the log.
     written: watch::Sender<i64>,
     /// Wakes the worker of the queue of effects.
     queued: Notify,
@@ -65,16 +65,15 @@ impl Freshness {
 
     /// An event of this type and stream is in the log.
     pub fn tell(&self, stream_type: &str, stream_id: &str, event_type: &str, position: i64) {
-        self.changed(stream_type, stream_id, position);
+        self.slot(stream_type, stream_id)
+            .fetch_max(position, Ordering::SeqCst);
         if let Some(listener) = self.listener.get() {
             listener(stream_id, event_type, position);
         }
     }
 
-    /// An event of the stream is in the log at `position`.
-    pub fn changed(&self, stream_type: &str, stream_id: &str, position: i64) {
-        self.slot(stream_type, stream_id)
-            .fetch_max(position, Ordering::SeqCst);
+    /// Wakes those who follow the log: it goes up to `position` at least.
+    pub fn grown(&self, position: i64) {
         self.written.send_if_modified(|written| {
             let newer = position > *written;
             *written = position.max(*written);
@@ -85,6 +84,7 @@ impl Freshness {
     /// Every event up to `position` has been told.
     pub fn advance(&self, position: i64) {
         self.applied.fetch_max(position, Ordering::SeqCst);
+        self.grown(position);
     }
 
     /// The same, and that was all there was at some time after `asked`.
@@ -102,6 +102,8 @@ impl Freshness {
     pub fn appended(&self, head: i64, position: i64, asked: Instant) {
         if self.applied() >= head {
             self.confirm(position, asked);
+        } else {
+            self.grown(position);
         }
     }
 
@@ -129,7 +131,7 @@ impl Freshness {
         confirmed.is_some_and(|at| at.elapsed() < age)
     }
 
-    /// Follows what this node writes.
+    /// Follows how the log grows.
     pub fn written(&self) -> watch::Receiver<i64> {
         self.written.subscribe()
     }
@@ -162,7 +164,7 @@ mod tests {
     fn a_change_outdates_what_was_read_before_it() {
         let freshness = Freshness::default();
         assert!(freshness.unchanged_since("user", "u1", 4));
-        freshness.changed("user", "u1", 5);
+        freshness.tell("user", "u1", "user.banned", 5);
         assert!(!freshness.unchanged_since("user", "u1", 4));
         assert!(freshness.unchanged_since("user", "u1", 5));
     }
@@ -171,7 +173,7 @@ mod tests {
     fn no_vault_outdates_what_was_read_of_others() {
         let freshness = Freshness::default();
         for n in 0..2 * SLOTS {
-            freshness.changed(Vault::TYPE, &n.to_string(), 5);
+            freshness.tell(Vault::TYPE, &n.to_string(), "vault.key_fetched", 5);
         }
         assert!(freshness.unchanged_since("session", "s1", 4));
         assert!(!freshness.unchanged_since(Vault::TYPE, "1", 4));
@@ -229,10 +231,15 @@ mod tests {
     fn writers_wake_those_who_follow() {
         let freshness = Freshness::default();
         let mut written = freshness.written();
-        freshness.changed("user", "u1", 5);
+        freshness.appended(0, 5, Instant::now());
         assert!(written.has_changed().unwrap());
         assert_eq!(*written.borrow_and_update(), 5);
-        freshness.changed("user", "u1", 4);
+        freshness.appended(3, 4, Instant::now());
         assert!(!written.has_changed().unwrap());
+        // Somebody else has written 6.
+        freshness.appended(6, 7, Instant::now());
+        assert_eq!(*written.borrow_and_update(), 7);
+        freshness.advance(8);
+        assert_eq!(*written.borrow_and_update(), 8);
     }
 }

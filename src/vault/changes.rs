@@ -150,7 +150,8 @@ pub fn follow(
     at: DateTime<Utc>,
 ) -> Result<(Outcome, Change), StoreError> {
     let lacking = || StoreError::Broken("a vault lacks what was decided upon".to_owned());
-    let row = || stored.row.clone().ok_or_else(lacking);
+    let before = || stored.row.as_deref().ok_or_else(lacking);
+    let row = || before().cloned();
     let nothing = Change::default;
     Ok(match event {
         VaultEvent::Initialised { .. } => {
@@ -166,10 +167,13 @@ pub fn follow(
         VaultEvent::KeyFetched {
             zero_knowledge: false,
             ..
-        } => (given(brought.key.ok_or_else(lacking)?, &row()?), nothing()),
+        } => (
+            given(brought.key.ok_or_else(lacking)?, before()?),
+            nothing(),
+        ),
         VaultEvent::KeyFetched { .. } => {
             let outcome = Outcome::Recovery {
-                wrap: row()?.recovery().ok_or_else(lacking)?,
+                wrap: before()?.recovery().ok_or_else(lacking)?,
                 in_place: true,
             };
             (outcome, nothing())

@@ -3,7 +3,7 @@
 use serde_json::json;
 use sqlx::PgExecutor;
 
-use super::row::Stored;
+use super::row::{Stored, VaultRow};
 use crate::crypto::key_ring::KeyRing;
 use crate::crypto::vault_key::FORMAT_UNBOUND;
 use crate::keks::Rewrapped;
@@ -51,7 +51,7 @@ pub async fn rewrap(
         let Some(row) = stored.row.as_ref().filter(|row| !row.is_wrapped_by(ring)) else {
             continue;
         };
-        let mut new = row.clone();
+        let mut new = VaultRow::clone(row);
         match new.rewrap(ring) {
             Ok(()) => wraps.push(json!({"row": new, "seen": row.wrap_as_it_is()})),
             Err(error) => rewrapped.fails(format!("vault {}", stored.owner), &error),

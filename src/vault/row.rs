@@ -1,5 +1,7 @@
 //! The row of a vault: how it is read, and what becomes of it. The append writes it.
 
+use std::sync::Arc;
+
 use aggregates::vault::{Kept, Vault};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -23,7 +25,7 @@ pub struct Stored {
     /// The log knows of something later than the row, which must have come back from a backup.
     pub older_than_log: bool,
     /// None, if there is no vault.
-    pub row: Option<VaultRow>,
+    pub row: Option<Arc<VaultRow>>,
 }
 
 impl Stored {
@@ -62,7 +64,7 @@ pub async fn read(db: impl PgExecutor<'_>, owners: &[String]) -> Result<Vec<Stor
             let row: Result<Option<Json<VaultRow>>, _> = stored.try_get("row");
             let row = row.map_err(|_| nonsense(&owner))?;
             Ok(Stored {
-                row: row.map(|Json(row)| row),
+                row: row.map(|Json(row)| Arc::new(row)),
                 version: stored.try_get("version")?,
                 written_by: stored.try_get("written_by")?,
                 older_than_log: stored.try_get("older_than_log")?,

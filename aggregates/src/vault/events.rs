@@ -192,11 +192,14 @@ impl VaultEvent {
     }
 }
 
+/// Type of the most frequent event, the one that leaves the vault's row as it is.
+pub const KEY_FETCHED: &str = "vault.key_fetched";
+
 impl DomainEvent for VaultEvent {
     fn event_type(&self) -> String {
         match self {
             Self::Initialised { .. } => "vault.initialised",
-            Self::KeyFetched { .. } => "vault.key_fetched",
+            Self::KeyFetched { .. } => KEY_FETCHED,
             Self::KeyNotOpened { .. } => "vault.key_not_opened",
             Self::KeyRotated { .. } => "vault.key_rotated",
             Self::RecoveryWrapSet { .. } => "vault.recovery_wrap_set",

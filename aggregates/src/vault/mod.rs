@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use audit::{ACTIONS, Line};
 pub use commands::{Ask, Kept, VaultCommand};
-pub use events::{Access, Action, Client, Refusal, VaultEvent};
+pub use events::{Access, Action, Client, KEY_FETCHED, Refusal, VaultEvent};
 
 use crate::Personal;
 
