@@ -146,7 +146,9 @@ async fn sign_up(call: Call) -> Result<Response, Problem> {
     let email = email.ok_or(Problem::InvalidEmail)?;
     let password = new_password(app, password, email.as_str(), &name)?;
 
-    let fingerprint = call.idempotency("/api/auth/sign-up/email")?;
+    let fingerprint = call
+        .idempotency_of_sign_up("/api/auth/sign-up/email")
+        .await?;
     let verify_first = app.config.require_email_verification;
     let again = async || match call.repeated(fingerprint).await? {
         None => Ok(None),

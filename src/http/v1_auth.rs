@@ -98,7 +98,7 @@ async fn register(call: Call) -> Result<Response, Problem> {
     });
     let password = new_password(app, password, email.as_str(), &name)?;
 
-    let fingerprint = call.idempotency("/api/v1/auth/register")?;
+    let fingerprint = call.idempotency_of_sign_up("/api/v1/auth/register").await?;
     if let Some(Some(outcome)) = call.repeated(fingerprint).await? {
         return Ok(replay(outcome));
     }

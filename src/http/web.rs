@@ -17,7 +17,7 @@ use super::error::Problem;
 use super::limits::Brakes;
 use super::origin::Trusted;
 use super::request::{BodyTypes, Fields, read_body};
-use crate::accounts::Caller;
+use crate::accounts::{AccountError, Caller};
 use crate::app::App;
 use crate::store::idempotency::{Fingerprint, Known, Outcome};
 
@@ -227,15 +227,23 @@ impl Call {
             .check_cookie_request(&self.method, &self.headers)
     }
 
-    /// The `Idempotency-Key` of the request, if it has one, tied to route and body.
+    /// The `Idempotency-Key` of a request that makes an account, if it has one, tied to route and body. Nothing that is
+    /// quick to compute is kept of a password.
     ///
     /// # Errors
-    /// If the key is not 1 to 255 visible ASCII characters.
-    pub fn idempotency(&self, route: &str) -> Result<Option<Fingerprint>, Problem> {
-        self.idempotency_of(route, &self.bytes)
+    /// If the key is not 1 to 255 visible ASCII characters, or the hasher has no room.
+    pub async fn idempotency_of_sign_up(
+        &self,
+        route: &str,
+    ) -> Result<Option<Fingerprint>, Problem> {
+        let Some(quick) = self.idempotency_of(route, &self.bytes)? else {
+            return Ok(None);
+        };
+        let stretched = quick.stretched(&self.app().passwords).await;
+        Ok(Some(stretched.map_err(AccountError::from)?))
     }
 
-    /// The same, where only a part of the body says which request it is.
+    /// The `Idempotency-Key` of a request, if it has one, tied to route and what of its body says which request it is.
     ///
     /// # Errors
     /// If the key is not 1 to 255 visible ASCII characters.

@@ -9,6 +9,7 @@ use super::StoreError;
 use super::sealed::{self, DataKeys};
 use crate::crypto::aead;
 use crate::crypto::hex::encode as hex;
+use crate::crypto::password::{Overloaded, Password, Passwords};
 use crate::custody::Custody;
 
 /// A key may be used again after this many hours.
@@ -56,6 +57,18 @@ impl Fingerprint {
             key_hash: aead::hmac_sha256(root.expose(), &["idempotency key", route, key]),
             body_hash: aead::hmac_sha256(root.expose(), &["idempotency body", route, &body]),
         }
+    }
+
+    /// The same for a body that holds a password: whoever has the hash and `root` learns it no sooner than from the hash of
+    /// the password.
+    ///
+    /// # Errors
+    /// When the hasher has no room.
+    pub async fn stretched(self, passwords: &Passwords) -> Result<Self, Overloaded> {
+        let quick = Password::from_bytes(&self.body_hash);
+        let salt = self.key_hash.first_chunk().copied().unwrap_or_default();
+        let body_hash = passwords.stretch(quick, salt).await?;
+        Ok(Self { body_hash, ..self })
     }
 
     /// Ties the request to a command about `subject`. Without `outcome` (it holds a secret) a

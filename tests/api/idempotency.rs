@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 use futures_util::future::join_all;
+use mana_auth::store::idempotency::{Fingerprint, Known};
 use serde_json::{Value, json};
 
 use crate::client::{Answer, Credits, PASSWORD, UNVERIFIED, answer};
@@ -122,6 +123,27 @@ async fn an_answer_with_a_session_is_not_kept_but_given_anew() {
     }
     assert_eq!(app.count("idempotency_keys where sealed is null").await, 1);
     assert_eq!(app.count("read.users").await, 1);
+}
+
+/// What is kept of a request costs as much to guess from as the hash of its password (S-01).
+#[tokio::test]
+async fn no_quick_hash_of_a_password_is_kept() {
+    for door in DOORS {
+        let app = TestApp::start(&[]).await;
+        let body = ada("Ada");
+        assert_eq!(with_key(&app, door, "key-1", &body).await.status, 200);
+        let quick = Fingerprint::of(&app.app.root, door, "key-1", body.to_string().as_bytes());
+        let look_up = async |request: Fingerprint| {
+            let known = request.look_up(&app.app.pool, app.app.store.custody());
+            known.await.unwrap()
+        };
+        assert!(matches!(look_up(quick).await, Known::Misused), "{door}");
+        let slow = quick.stretched(&app.app.passwords).await.unwrap();
+        assert!(
+            matches!(look_up(slow).await, Known::Repeated(Some(_))),
+            "{door}"
+        );
+    }
 }
 
 #[tokio::test]

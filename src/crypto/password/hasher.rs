@@ -8,9 +8,9 @@ use super::{HashParams, Password, PasswordHash, Verdict};
 use crate::crypto::{hex, random_bytes};
 
 /// Length of salts that we make.
-const SALT_BYTES: usize = 16;
+pub const SALT_BYTES: usize = 16;
 /// Length of hashes that we make.
-const HASH_BYTES: usize = 32;
+pub const HASH_BYTES: usize = 32;
 
 /// One thread's share: the cost of new hashes, and the memory in which they are computed.
 pub struct Hasher {
@@ -29,16 +29,24 @@ impl Hasher {
 
     pub fn hash(&mut self, password: &Password) -> PasswordHash {
         let hash = Argon2Hash {
-            algorithm: Algorithm::Argon2id,
-            version: Version::V0x13,
-            params: self.params,
             salt: random_bytes::<SALT_BYTES>().to_vec(),
-            output: Vec::new(),
+            ..Argon2Hash::with(self.params)
         };
         let output = self
             .argon2(password, &hash, HASH_BYTES)
             .expect("current parameters are valid");
         Argon2Hash { output, ..hash }.to_phc()
+    }
+
+    /// A key that costs as much to guess as a password does, the same each time.
+    pub fn stretch(&mut self, secret: &Password, salt: [u8; SALT_BYTES]) -> [u8; HASH_BYTES] {
+        let hash = Argon2Hash {
+            salt: salt.to_vec(),
+            ..Argon2Hash::with(self.params)
+        };
+        self.argon2(secret, &hash, HASH_BYTES)
+            .and_then(|output| output.try_into().ok())
+            .expect("current parameters are valid")
     }
 
     pub fn verify(&mut self, password: &Password, stored: Option<&PasswordHash>) -> Verdict {
@@ -116,6 +124,17 @@ pub struct Argon2Hash {
 }
 
 impl Argon2Hash {
+    /// As we make them, without salt and output.
+    fn with(params: HashParams) -> Self {
+        Self {
+            algorithm: Algorithm::Argon2id,
+            version: Version::V0x13,
+            params,
+            salt: Vec::new(),
+            output: Vec::new(),
+        }
+    }
+
     pub fn parse(text: &str) -> Option<Self> {
         let fields: Vec<&str> = text.strip_prefix('$')?.split('$').collect();
         // Hashes from before version 19 do not name their version.

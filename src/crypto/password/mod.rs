@@ -30,8 +30,9 @@ use tokio::sync::oneshot;
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
+use super::hex;
 use breach::BreachFilter;
-use hasher::Hasher;
+use hasher::{HASH_BYTES, Hasher, SALT_BYTES};
 
 /// Longest password that is looked at, in bytes of UTF-8 as received (S-04).
 const MAX_PASSWORD_BYTES: usize = 4096;
@@ -131,6 +132,11 @@ impl Password {
 }
 
 impl Password {
+    /// What is no text but as secret as a password.
+    pub fn from_bytes(secret: &[u8]) -> Self {
+        Self(Zeroizing::new(hex::encode(secret)))
+    }
+
     /// Whether others know it, by the filter. The filter knows passwords as typed; one that normalising changed is
     /// not found.
     pub fn is_breached(&self, filter: &BreachFilter) -> bool {
@@ -226,6 +232,19 @@ impl Passwords {
     ) -> Result<Verdict, Overloaded> {
         self.run(move |hasher| hasher.verify(&password, stored.as_ref()))
             .await
+    }
+
+    /// A key that costs as much to guess as a password does: for what is kept of a request that holds one. With the same
+    /// salt and cost it is the same.
+    ///
+    /// # Errors
+    /// [`Overloaded`] at once when the queue is full.
+    pub async fn stretch(
+        &self,
+        secret: Password,
+        salt: [u8; SALT_BYTES],
+    ) -> Result<[u8; HASH_BYTES], Overloaded> {
+        self.run(move |hasher| hasher.stretch(&secret, salt)).await
     }
 
     fn queue(places: usize) -> (Self, Receiver<Job>) {

@@ -324,6 +324,16 @@ fn memory_is_taken_at_the_first_job_and_reused_for_ever() {
 }
 
 #[test]
+fn a_stretched_secret_is_the_same_for_the_same_salt_and_cost_only() {
+    let mut hasher = Hasher::new(CHEAP);
+    let stretched = hasher.stretch(&password("secret"), [7; 16]);
+    assert_eq!(stretched, hasher.stretch(&password("secret"), [7; 16]));
+    assert_ne!(stretched, hasher.stretch(&password("Secret"), [7; 16]));
+    assert_ne!(stretched, hasher.stretch(&password("secret"), [8; 16]));
+    assert!(computed(&hasher));
+}
+
+#[test]
 fn threads_end_with_the_last_handle() {
     let (passwords, jobs) = Passwords::queue(4);
     let threads = spawn(CHEAP, 3, jobs);
