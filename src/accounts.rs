@@ -489,12 +489,11 @@ pub async fn start_session(
         expires_at: session.expires_at,
         at: now,
     };
-    let waiting = u32::try_from(app.passwords.waiting()).unwrap_or(u32::MAX);
     let mut context = caller
         .context(actor)
         .in_session(id.as_str())
         .on_new_stream()
-        .with_patience(FOR_EACH_WAITING * waiting.min(4));
+        .with_patience(FOR_EACH_WAITING * app.passwords.waiting().min(4));
     if let Some(token) = proof.token {
         context = context.with_token(token);
     }

@@ -9,7 +9,7 @@ use super::StoreError;
 use super::sealed::{self, DataKeys};
 use crate::crypto::aead;
 use crate::crypto::hex::encode as hex;
-use crate::crypto::password::{Overloaded, Password, Passwords};
+use crate::crypto::password::{Overloaded, Passwords};
 use crate::custody::Custody;
 
 /// A key may be used again after this many hours.
@@ -65,9 +65,7 @@ impl Fingerprint {
     /// # Errors
     /// When the hasher has no room.
     pub async fn stretched(self, passwords: &Passwords) -> Result<Self, Overloaded> {
-        let quick = Password::from_bytes(&self.body_hash);
-        let salt = self.key_hash.first_chunk().copied().unwrap_or_default();
-        let body_hash = passwords.stretch(quick, salt).await?;
+        let body_hash = passwords.stretch(self.body_hash, self.key_hash).await?;
         Ok(Self { body_hash, ..self })
     }
 

@@ -8,9 +8,9 @@ use super::{HashParams, Password, PasswordHash, Verdict};
 use crate::crypto::{hex, random_bytes};
 
 /// Length of salts that we make.
-pub const SALT_BYTES: usize = 16;
+const SALT_BYTES: usize = 16;
 /// Length of hashes that we make.
-pub const HASH_BYTES: usize = 32;
+const HASH_BYTES: usize = 32;
 
 /// One thread's share: the cost of new hashes, and the memory in which they are computed.
 pub struct Hasher {
@@ -33,18 +33,18 @@ impl Hasher {
             ..Argon2Hash::with(self.params)
         };
         let output = self
-            .argon2(password, &hash, HASH_BYTES)
+            .argon2(password.0.as_bytes(), &hash, HASH_BYTES)
             .expect("current parameters are valid");
         Argon2Hash { output, ..hash }.to_phc()
     }
 
-    /// A key that costs as much to guess as a password does, the same each time.
-    pub fn stretch(&mut self, secret: &Password, salt: [u8; SALT_BYTES]) -> [u8; HASH_BYTES] {
+    /// A key that costs as much to guess from as the hash of a password.
+    pub fn stretch(&mut self, secret: [u8; 32], salt: [u8; 32]) -> [u8; 32] {
         let hash = Argon2Hash {
             salt: salt.to_vec(),
             ..Argon2Hash::with(self.params)
         };
-        self.argon2(secret, &hash, HASH_BYTES)
+        self.argon2(&secret, &hash, secret.len())
             .and_then(|output| output.try_into().ok())
             .expect("current parameters are valid")
     }
@@ -52,7 +52,7 @@ impl Hasher {
     pub fn verify(&mut self, password: &Password, stored: Option<&PasswordHash>) -> Verdict {
         let (matches, current) = match stored.and_then(|stored| Stored::parse(stored.expose())) {
             Some(Stored::Argon2(hash)) => {
-                let output = self.argon2(password, &hash, hash.output.len());
+                let output = self.argon2(password.0.as_bytes(), &hash, hash.output.len());
                 let matches = output.is_some_and(|output| output.ct_eq(&hash.output).into());
                 (matches, hash.is_current(self.params))
             }
@@ -71,8 +71,8 @@ impl Hasher {
         }
     }
 
-    /// Computes what `hash` should hold for `password`; none if its parameters are impossible.
-    fn argon2(&mut self, password: &Password, hash: &Argon2Hash, len: usize) -> Option<Vec<u8>> {
+    /// Computes what `hash` should hold for `secret`; none if its parameters are impossible.
+    fn argon2(&mut self, secret: &[u8], hash: &Argon2Hash, len: usize) -> Option<Vec<u8>> {
         let params = hash.params.bounded()?;
         let blocks = params.block_count();
         let kept_blocks = self.params.bounded()?.block_count();
@@ -88,7 +88,7 @@ impl Hasher {
         };
         let mut output = vec![0; len];
         Argon2::new(hash.algorithm, hash.version, params)
-            .hash_password_into_with_memory(password.0.as_bytes(), &hash.salt, &mut output, memory)
+            .hash_password_into_with_memory(secret, &hash.salt, &mut output, memory)
             .ok()?;
         Some(output)
     }

@@ -17,7 +17,7 @@ pub mod rules;
 mod tests;
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -30,9 +30,8 @@ use tokio::sync::oneshot;
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
-use super::hex;
 use breach::BreachFilter;
-use hasher::{HASH_BYTES, Hasher, SALT_BYTES};
+use hasher::Hasher;
 
 /// Longest password that is looked at, in bytes of UTF-8 as received (S-04).
 const MAX_PASSWORD_BYTES: usize = 4096;
@@ -132,11 +131,6 @@ impl Password {
 }
 
 impl Password {
-    /// What is no text but as secret as a password.
-    pub fn from_bytes(secret: &[u8]) -> Self {
-        Self(Zeroizing::new(hex::encode(secret)))
-    }
-
     /// Whether others know it, by the filter. The filter knows passwords as typed; one that normalising changed is
     /// not found.
     pub fn is_breached(&self, filter: &BreachFilter) -> bool {
@@ -188,7 +182,7 @@ pub enum Verdict {
 pub struct Passwords {
     jobs: SyncSender<Job>,
     /// Jobs that no thread has begun.
-    waiting: Arc<AtomicUsize>,
+    waiting: Arc<AtomicU32>,
 }
 
 type Job = Box<dyn FnOnce(&mut Hasher) + Send>;
@@ -234,17 +228,13 @@ impl Passwords {
             .await
     }
 
-    /// A key that costs as much to guess as a password does: for what is kept of a request that holds one. With the same
-    /// salt and cost it is the same.
+    /// A key that costs as much to guess from as the hash of a password, for what is kept of a request that holds one:
+    /// Argon2id with the current cost, the same for the same secret and salt.
     ///
     /// # Errors
     /// [`Overloaded`] at once when the queue is full.
-    pub async fn stretch(
-        &self,
-        secret: Password,
-        salt: [u8; SALT_BYTES],
-    ) -> Result<[u8; HASH_BYTES], Overloaded> {
-        self.run(move |hasher| hasher.stretch(&secret, salt)).await
+    pub async fn stretch(&self, secret: [u8; 32], salt: [u8; 32]) -> Result<[u8; 32], Overloaded> {
+        self.run(move |hasher| hasher.stretch(secret, salt)).await
     }
 
     fn queue(places: usize) -> (Self, Receiver<Job>) {
@@ -254,7 +244,7 @@ impl Passwords {
     }
 
     /// How many wait for a thread.
-    pub fn waiting(&self) -> usize {
+    pub fn waiting(&self) -> u32 {
         self.waiting.load(Ordering::Relaxed)
     }
 
@@ -264,9 +254,10 @@ impl Passwords {
     ) -> Result<T, Overloaded> {
         let (reply, answer) = oneshot::channel();
         let queued_at = Instant::now();
-        let waiting = Arc::clone(&self.waiting);
+        // Counted first, or the thread could count it out before it was in.
+        let place = Place::taken(&self.waiting);
         let job: Job = Box::new(move |hasher| {
-            left(&waiting);
+            drop(place);
             histogram!("hasher_wait_seconds").record(queued_at.elapsed());
             // The caller has gone away: a client that hung up costs no hash.
             if reply.is_closed() {
@@ -278,11 +269,7 @@ impl Passwords {
             // Nobody may be waiting by now.
             let _ = reply.send(result);
         });
-        // Counted first, or the thread could count it out before it was in.
-        gauge!("hasher_queue_depth").increment(1.0);
-        self.waiting.fetch_add(1, Ordering::Relaxed);
         if self.jobs.try_send(job).is_err() {
-            left(&self.waiting);
             counter!("hasher_overflow_total").increment(1);
             return Err(Overloaded {
                 retry_after_secs: RETRY_AFTER_SECS,
@@ -300,10 +287,22 @@ impl fmt::Debug for Passwords {
     }
 }
 
-/// A job is no longer in the queue.
-fn left(waiting: &AtomicUsize) {
-    gauge!("hasher_queue_depth").decrement(1.0);
-    waiting.fetch_sub(1, Ordering::Relaxed);
+/// The place of a job in the queue, counted until it is begun or refused.
+struct Place(Arc<AtomicU32>);
+
+impl Place {
+    fn taken(waiting: &Arc<AtomicU32>) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        gauge!("hasher_queue_depth").increment(1.0);
+        Self(Arc::clone(waiting))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+        gauge!("hasher_queue_depth").decrement(1.0);
+    }
 }
 
 fn spawn(params: HashParams, threads: usize, jobs: Receiver<Job>) -> Vec<JoinHandle<()>> {

@@ -326,10 +326,15 @@ fn memory_is_taken_at_the_first_job_and_reused_for_ever() {
 #[test]
 fn a_stretched_secret_is_the_same_for_the_same_salt_and_cost_only() {
     let mut hasher = Hasher::new(CHEAP);
-    let stretched = hasher.stretch(&password("secret"), [7; 16]);
-    assert_eq!(stretched, hasher.stretch(&password("secret"), [7; 16]));
-    assert_ne!(stretched, hasher.stretch(&password("Secret"), [7; 16]));
-    assert_ne!(stretched, hasher.stretch(&password("secret"), [8; 16]));
+    let stretched = hasher.stretch([1; 32], [7; 32]);
+    assert_eq!(stretched, hasher.stretch([1; 32], [7; 32]));
+    assert_ne!(stretched, hasher.stretch([2; 32], [7; 32]));
+    assert_ne!(stretched, hasher.stretch([1; 32], [8; 32]));
+    let dearer = HashParams {
+        memory_kib: 128,
+        ..CHEAP
+    };
+    assert_ne!(stretched, Hasher::new(dearer).stretch([1; 32], [7; 32]));
     assert!(computed(&hasher));
 }
 
