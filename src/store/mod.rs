@@ -8,6 +8,7 @@ mod appender;
 pub mod checks;
 pub mod claims;
 mod command;
+mod context;
 pub mod freshness;
 pub mod idempotency;
 pub mod log;
@@ -30,8 +31,8 @@ use uuid::Uuid;
 
 use self::appender::Appender;
 use self::claims::Claims;
-pub use self::command::{Actor, Client, Context, EffectDraft};
 use self::command::{CommandStore, Folded, decide};
+pub use self::context::{Actor, Client, Context, EffectDraft};
 use self::freshness::Freshness;
 use self::turns::Turns;
 use crate::crypto::key_ring::KekUsedUp;
