@@ -75,6 +75,8 @@ struct Job {
 
 struct Answer {
     outcome: Result<i64, StoreError>,
+    /// Let go of where it was made: the appender has no time for it, and memory goes back to its thread.
+    _commit: Commit,
     /// Gone when the caller has taken the answer, or has gone itself.
     _taken: Option<Taken>,
 }
@@ -331,6 +333,7 @@ impl Writer {
         // A caller that went away changes nothing: the events stand.
         let _ = job.answer.send(Answer {
             outcome,
+            _commit: job.commit,
             _taken: self.taken.clone(),
         });
     }
@@ -495,9 +498,12 @@ impl Commit {
     }
 }
 
-/// As JSON text.
+/// As JSON text, without growing into the size that most of it has.
 pub(super) fn json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).expect("what the store writes is JSON, and memory takes it")
+    let mut text = Vec::with_capacity(512);
+    serde_json::to_writer(&mut text, value)
+        .expect("what the store writes is JSON, and memory takes it");
+    String::from_utf8(text).expect("JSON is UTF-8")
 }
 
 /// Adds a JSON object to the text of an array that is still open, with the number of its command.

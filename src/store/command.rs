@@ -287,7 +287,7 @@ impl<'a> CommandStore<'a> {
                 sequence: as_i64(folded.version + 1 + n),
                 event_type,
                 event_version,
-                payload: payload.to_string(),
+                payload: appender::json(&payload),
                 metadata: self.metadata(&text_id, &keys),
                 event_id,
             });
@@ -364,7 +364,7 @@ impl<'a> CommandStore<'a> {
             commit.rows.push(RowWrite {
                 model: delete.model,
                 operation: "delete",
-                row: json!(delete).to_string(),
+                row: appender::json(&delete),
             });
         }
         for (model, key, change) in changes.into_rows() {
@@ -381,7 +381,7 @@ impl<'a> CommandStore<'a> {
             commit.rows.push(RowWrite {
                 model,
                 operation,
-                row: row.to_string(),
+                row: appender::json(&row),
             });
         }
     }
