@@ -29,10 +29,13 @@ pub fn options(url: &str) -> anyhow::Result<PgConnectOptions> {
 
 /// A pool for requests.
 pub fn pool(options: &PgConnectOptions, connections: u32) -> PgPool {
-    let options = options
-        .clone()
-        .application_name("mana-auth")
-        .options([("statement_timeout", STATEMENT_TIMEOUT_MS)]);
+    let options = options.clone().application_name("mana-auth").options([
+        ("statement_timeout", STATEMENT_TIMEOUT_MS),
+        // What is asked here finds a few rows. Where statistics are old, PostgreSQL may expect many, and compile
+        // the query or start helpers for each of them.
+        ("jit", "off"),
+        ("max_parallel_workers_per_gather", "0"),
+    ]);
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)

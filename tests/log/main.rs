@@ -21,6 +21,7 @@ mod mutations;
 mod one_winner;
 mod patience;
 mod people;
+mod plans;
 mod preconditions;
 mod proxy;
 mod rfc9162;
