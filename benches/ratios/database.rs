@@ -103,8 +103,6 @@ impl Server {
     /// # Errors
     /// When it does not come up.
     pub async fn app_with(&self, settings: &[(&str, &str)]) -> anyhow::Result<(Arc<App>, Tasks)> {
-        // Refused only when it is there already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let service = database::options(&self.cluster.database_url())?;
         let roles = Roles {
             migration: &database::options(&self.cluster.migration_url())?,

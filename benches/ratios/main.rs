@@ -73,6 +73,8 @@ struct Options {
 }
 
 fn main() -> anyhow::Result<()> {
+    // Refused only when it is there already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let options = Options::parse();
     for name in &options.names {
         let known = ALL.iter().any(|(known, _)| known == name);
