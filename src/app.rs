@@ -25,7 +25,7 @@ use crate::sessions::Sessions;
 use crate::signing::Signing;
 use crate::store::claims::Claims;
 use crate::store::together::Together;
-use crate::store::{Store, log};
+use crate::store::{Store, head, log};
 use crate::transparency::{builder, checkpoints};
 use crate::vault::{Remembered, Stored};
 use crate::{effects, erasure, follower, keks, maintenance, telemetry};
@@ -150,8 +150,8 @@ pub async fn start(config: Config, parts: Parts) -> anyhow::Result<(Arc<App>, Ta
         tokio::spawn(keks::work(app.clone(), stopped)),
     ];
     let followers = vec![
-        tokio::spawn(log::follow(pool.clone(), freshness.clone())),
-        tokio::spawn(log::notify(pool, freshness)),
+        tokio::spawn(head::follow(pool.clone(), freshness.clone())),
+        tokio::spawn(head::notify(pool, freshness)),
     ];
     Ok((
         app,

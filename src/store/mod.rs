@@ -10,6 +10,7 @@ pub mod claims;
 mod command;
 mod context;
 pub mod freshness;
+pub mod head;
 pub mod idempotency;
 pub mod log;
 pub mod sealed;
