@@ -64,7 +64,7 @@ export class Chromium {
     const { browserContextId } = await this.send('Target.createBrowserContext');
     const { targetId } = await this.send('Target.createTarget', { url: 'about:blank', browserContextId });
     const { sessionId } = await this.send('Target.attachToTarget', { targetId, flatten: true });
-    const page = new Page(this, sessionId, browserContextId);
+    const page = new Page(this, targetId, sessionId, browserContextId);
     await page.send('Page.enable');
     return page;
   }
@@ -77,8 +77,8 @@ export class Chromium {
 }
 
 class Page {
-  constructor(chromium, sessionId, browserContextId) {
-    Object.assign(this, { chromium, sessionId, browserContextId });
+  constructor(chromium, targetId, sessionId, browserContextId) {
+    Object.assign(this, { chromium, targetId, sessionId, browserContextId });
   }
 
   async send(method, params) {
@@ -93,10 +93,10 @@ class Page {
     await loaded;
   }
 
-  /** Where the page is, also while it goes on. */
+  /** Where the page is. The browser knows also while one document takes the place of another; the page does not. */
   async address() {
-    const { currentIndex, entries } = await this.send('Page.getNavigationHistory');
-    return entries[currentIndex].url;
+    const { targetInfo } = await this.chromium.send('Target.getTargetInfo', { targetId: this.targetId });
+    return targetInfo.url;
   }
 
   /** Runs a function in the page and gives what it gives; what goes in and out is remembered like all traffic. */
