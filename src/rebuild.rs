@@ -257,7 +257,7 @@ impl Fold {
                     log::of_streams(&mut *connection, streams, with_metadata, read, until).await?;
                 let (store, model, keys) = (self.store.clone(), self.model, keys.clone());
                 let page = tokio::task::spawn_blocking(move || {
-                    Ok(changes(model, &store.open_sent(&rows, &keys)?))
+                    Ok(changes(model, &store.open_sent_with(&rows, &keys)?))
                 });
                 pages.push_back((until, page));
                 read = until;

@@ -1,6 +1,7 @@
 //! Reading the log: events as they are stored, in order, and opening them.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 
 use aggregates::log::{Log, LogEvent};
 use aggregates::organization::{Organization, OrganizationEvent};
@@ -89,20 +90,57 @@ impl StoredRow {
         else {
             return Ok(None);
         };
-        let Some(key) = keys.get(subject) else {
-            return Ok(None);
-        };
-        let event_id = self.event_id.to_string();
-        let place = ["metadata.client", &event_id, subject];
-        let open = hex::decode_all(sealed)
-            .and_then(|bytes| sealed::open_text(key, &place, &bytes))
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        open.map(Some)
-            .ok_or_else(|| SealError::Altered("metadata.client".to_owned()))
+        open_client(subject, sealed, self.event_id, keys)
     }
 
     fn client_subject(&self) -> Option<&str> {
         self.metadata["client_subject"].as_str()
+    }
+}
+
+/// An event as the database sent it: personal fields sealed, and what is JSON not taken apart.
+pub struct Sent<'r> {
+    /// Dense from 1, in commit order.
+    pub position: i64,
+    /// Type of the stream.
+    pub aggregate_type: &'r str,
+    /// Id of the stream.
+    pub aggregate_id: &'r str,
+    /// Place in the stream, from 1.
+    pub sequence: i64,
+    /// What happened.
+    pub event_type: &'r str,
+    /// In which version of its shape.
+    pub event_version: &'r str,
+    /// The facts.
+    pub payload: &'r RawValue,
+    /// Who, why and where.
+    pub metadata: &'r RawValue,
+    /// UUID version 7.
+    pub event_id: Uuid,
+    /// When the database wrote it.
+    pub recorded_at: DateTime<Utc>,
+}
+
+impl<'r> Sent<'r> {
+    /// Of a row of `COLUMNS`, which are found by their places: by their names each would be looked for.
+    ///
+    /// # Errors
+    /// When the row has other columns.
+    pub fn of(row: &'r PgRow) -> Result<Self, sqlx::Error> {
+        let json = |column: usize| row.try_get(column).map(|Json(text)| text);
+        Ok(Self {
+            position: row.try_get(0)?,
+            aggregate_type: row.try_get(1)?,
+            aggregate_id: row.try_get(2)?,
+            sequence: row.try_get(3)?,
+            event_type: row.try_get(4)?,
+            event_version: row.try_get(5)?,
+            payload: json(6)?,
+            metadata: json(7)?,
+            event_id: row.try_get(8)?,
+            recorded_at: row.try_get(9)?,
+        })
     }
 }
 
@@ -145,21 +183,21 @@ pub async fn each_after(
     db: impl PgExecutor<'_>,
     position: i64,
     limit: i64,
-    mut take: impl FnMut(StoredRow) -> anyhow::Result<()>,
+    mut take: impl FnMut(Sent<'_>) -> anyhow::Result<()>,
 ) -> anyhow::Result<i64> {
     let query =
         format!("select {COLUMNS} from events where position > $1 order by position limit $2");
-    let mut rows = sqlx::query_as(&query).bind(position).bind(limit).fetch(db);
+    let mut rows = sqlx::query(&query).bind(position).bind(limit).fetch(db);
     let mut taken = 0;
     while let Some(row) = rows.try_next().await? {
-        take(row)?;
+        take(Sent::of(&row)?)?;
         taken += 1;
     }
     Ok(taken)
 }
 
 /// The events of some kinds of streams after one position and up to another, oldest first, as the database
-/// sent them: `Store::open_sent` is left to the caller's threads. Metadata comes only if it is asked for.
+/// sent them (`Sent::of`): opening them is left to the caller's threads. Metadata comes only if it is asked for.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -218,7 +256,20 @@ pub async fn stream(
     aggregate_type: &str,
     id: &str,
 ) -> Result<Vec<StoredRow>, sqlx::Error> {
-    sqlx::query_as(&format!("select {COLUMNS} from events where aggregate_type = $1 and aggregate_id = $2 order by sequence"))
+    let rows = sent_of_stream(db, aggregate_type, id).await?;
+    rows.iter().map(StoredRow::from_row).collect()
+}
+
+/// One stream, oldest first, as the database sent it (`Sent::of`).
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn sent_of_stream(
+    db: impl PgExecutor<'_>,
+    aggregate_type: &str,
+    id: &str,
+) -> Result<Vec<PgRow>, sqlx::Error> {
+    sqlx::query(&format!("select {COLUMNS} from events where aggregate_type = $1 and aggregate_id = $2 order by sequence"))
         .bind(aggregate_type)
         .bind(id)
         .fetch_all(db)
@@ -365,13 +416,71 @@ pub struct Opened {
 }
 
 /// What an event was a part of.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct PartOf {
     /// A session.
     session_id: Option<String>,
     /// A request.
-    #[serde(rename = "correlation_id")]
     request_id: Option<String>,
+}
+
+/// What is read of an event's metadata.
+#[derive(Default, Deserialize)]
+struct Metadata {
+    session_id: Option<String>,
+    correlation_id: Option<String>,
+    client_subject: Option<String>,
+    client: Option<String>,
+}
+
+/// An event that is taken apart, but not open yet.
+struct Apart<'r> {
+    position: i64,
+    aggregate_type: &'r str,
+    aggregate_id: &'r str,
+    sequence: i64,
+    event_type: &'r str,
+    event_version: &'r str,
+    event_id: Uuid,
+    payload: Payload<'r>,
+    metadata: Metadata,
+}
+
+/// The facts of an event.
+enum Payload<'r> {
+    /// With nothing to open and nothing to lift, as in most events: no need to take the JSON apart.
+    Plain(&'r RawValue),
+    /// Any other.
+    Value(Value),
+}
+
+impl<'r> Apart<'r> {
+    /// Takes the payload out of an event.
+    fn of(row: &'r mut StoredRow) -> Result<Self, StoreError> {
+        let metadata = Option::<Metadata>::deserialize(&row.metadata)
+            .map_err(|error| broken(row.position, impersonal(&error.to_string())))?;
+        Ok(Self {
+            position: row.position,
+            aggregate_type: &row.aggregate_type,
+            aggregate_id: &row.aggregate_id,
+            sequence: row.sequence,
+            event_type: &row.event_type,
+            event_version: &row.event_version,
+            event_id: row.event_id,
+            payload: Payload::Value(row.payload.take()),
+            metadata: metadata.unwrap_or_default(),
+        })
+    }
+
+    fn subjects(&self) -> impl Iterator<Item = String> {
+        let sealed = match &self.payload {
+            Payload::Plain(_) => BTreeSet::new(),
+            Payload::Value(payload) => sealed::subjects(payload),
+        };
+        sealed
+            .into_iter()
+            .chain(self.metadata.client_subject.clone())
+    }
 }
 
 impl Opened {
@@ -396,13 +505,9 @@ impl Store {
     ///
     /// # Errors
     /// When keys cannot be read, or an event does not open.
-    pub async fn open(&self, rows: Vec<StoredRow>) -> Result<Vec<Opened>, StoreError> {
-        let subjects: BTreeSet<String> = rows.iter().flat_map(StoredRow::subjects).collect();
-        let keys = self
-            .custody()
-            .data_keys(&subjects.into_iter().collect::<Vec<_>>())
-            .await?;
-        self.open_with(rows, &keys)
+    pub async fn open(&self, mut rows: Vec<StoredRow>) -> Result<Vec<Opened>, StoreError> {
+        let apart: Result<Vec<_>, _> = rows.iter_mut().map(Apart::of).collect();
+        self.open_apart(apart?).await
     }
 
     /// Opens stored events with keys that the caller has read; subjects without one count as erased.
@@ -411,85 +516,149 @@ impl Store {
     /// When an event does not open.
     pub fn open_with(
         &self,
-        rows: Vec<StoredRow>,
+        mut rows: Vec<StoredRow>,
         keys: &DataKeys,
     ) -> Result<Vec<Opened>, StoreError> {
-        rows.into_iter()
-            .map(|mut row| {
-                let position = row.position;
-                let broken = |error: &dyn std::fmt::Display| {
-                    StoreError::Broken(format!("event at {position}: {error}"))
-                };
-                row.unseal(keys).map_err(|error| broken(&error))?;
-                let client = row.client(keys).map_err(|error| broken(&error))?;
-                let client = client.and_then(|client| serde_json::from_value(client).ok());
-                let (stream_id, event_id) = (row.aggregate_id.clone(), row.event_id);
-                let part_of = Option::<PartOf>::deserialize(&row.metadata);
-                let part_of = part_of.map_err(|error| broken(&error))?.unwrap_or_default();
-                let event = super::upcast::upcast(
-                    SerializedEvent {
-                        aggregate_id: row.aggregate_id,
-                        sequence: usize::try_from(row.sequence).unwrap_or_default(),
-                        aggregate_type: row.aggregate_type,
-                        event_type: row.event_type,
-                        event_version: row.event_version,
-                        payload: row.payload,
-                        metadata: row.metadata,
-                    },
-                    self.upcasters(),
-                );
-                let event =
-                    typed(&event.aggregate_type, event.payload).map_err(|error| broken(&error))?;
-                Ok(Opened {
-                    stream_id,
-                    event_id,
-                    position,
-                    part_of,
-                    client,
-                    event,
-                })
-            })
-            .collect()
+        let open = |row| self.open_one(Apart::of(row)?, keys);
+        rows.iter_mut().map(open).collect()
     }
-}
 
-impl Store {
-    /// Opens events as `of_streams` gave them, with keys that the caller has read.
+    /// Opens events as the database sent them.
+    ///
+    /// # Errors
+    /// When keys cannot be read, or an event does not open.
+    pub async fn open_sent(&self, rows: &[PgRow]) -> Result<Vec<Opened>, StoreError> {
+        let apart: Result<Vec<_>, _> = rows.iter().map(|row| self.take_apart(row)).collect();
+        self.open_apart(apart?).await
+    }
+
+    /// Opens events as the database sent them, with keys that the caller has read.
     ///
     /// # Errors
     /// When an event does not open.
-    pub fn open_sent(&self, rows: &[PgRow], keys: &DataKeys) -> Result<Vec<Opened>, StoreError> {
-        let mut events = Vec::with_capacity(rows.len());
-        for row in rows {
-            let Json(payload): Json<&RawValue> = row.try_get("payload")?;
-            let (event_type, version) = (row.try_get("event_type")?, row.try_get("event_version")?);
-            let is_old = self
-                .upcasters()
-                .iter()
-                .any(|upcaster| upcaster.can_upcast(event_type, version));
-            let Json(metadata): Json<&RawValue> = row.try_get("metadata")?;
-            let has_client = metadata.get().contains("client_subject");
-            if is_old || has_client || payload.get().contains(MARKER) {
-                events.extend(self.open_with(vec![StoredRow::from_row(row)?], keys)?);
-                continue;
-            }
-            // Nothing to open and nothing to lift, as in most events: no need to take the JSON apart.
-            let position: i64 = row.try_get("position")?;
-            let broken = |error| StoreError::Broken(format!("event at {position}: {error}"));
-            let event = typed(row.try_get("aggregate_type")?, payload).map_err(broken)?;
-            let part_of: Option<PartOf> = serde_json::from_str(metadata.get())
-                .map_err(|error| broken(impersonal(&error.to_string())))?;
-            events.push(Opened {
-                stream_id: row.try_get("aggregate_id")?,
-                event_id: row.try_get("event_id")?,
-                position,
-                part_of: part_of.unwrap_or_default(),
-                client: None,
-                event,
-            });
-        }
-        Ok(events)
+    pub fn open_sent_with(
+        &self,
+        rows: &[PgRow],
+        keys: &DataKeys,
+    ) -> Result<Vec<Opened>, StoreError> {
+        let open = |row| self.open_one(self.take_apart(row)?, keys);
+        rows.iter().map(open).collect()
     }
+
+    async fn open_apart(&self, rows: Vec<Apart<'_>>) -> Result<Vec<Opened>, StoreError> {
+        let subjects: BTreeSet<String> = rows.iter().flat_map(Apart::subjects).collect();
+        let keys = self
+            .custody()
+            .data_keys(&subjects.into_iter().collect::<Vec<_>>())
+            .await?;
+        let open = |row| self.open_one(row, &keys);
+        rows.into_iter().map(open).collect()
+    }
+
+    fn take_apart<'r>(&self, row: &'r PgRow) -> Result<Apart<'r>, StoreError> {
+        let sent = Sent::of(row)?;
+        let (event_type, event_version) = (sent.event_type, sent.event_version);
+        let payload =
+            if self.is_old(event_type, event_version) || sent.payload.get().contains(MARKER) {
+                let value = serde_json::from_str(sent.payload.get());
+                Payload::Value(value.map_err(|error| broken(sent.position, error))?)
+            } else {
+                Payload::Plain(sent.payload)
+            };
+        let metadata: Option<Metadata> = serde_json::from_str(sent.metadata.get())
+            .map_err(|error| broken(sent.position, impersonal(&error.to_string())))?;
+        Ok(Apart {
+            position: sent.position,
+            aggregate_type: sent.aggregate_type,
+            aggregate_id: sent.aggregate_id,
+            sequence: sent.sequence,
+            event_type,
+            event_version,
+            event_id: sent.event_id,
+            payload,
+            metadata: metadata.unwrap_or_default(),
+        })
+    }
+
+    fn is_old(&self, event_type: &str, version: &str) -> bool {
+        let mut upcasters = self.upcasters().iter();
+        upcasters.any(|upcaster| upcaster.can_upcast(event_type, version))
+    }
+
+    fn open_one(&self, row: Apart<'_>, keys: &DataKeys) -> Result<Opened, StoreError> {
+        let broken = |error: &dyn Display| broken(row.position, error);
+        let event = match row.payload {
+            Payload::Plain(payload) => typed(row.aggregate_type, payload),
+            Payload::Value(mut payload) => {
+                let place = EventPlace {
+                    aggregate_type: row.aggregate_type,
+                    aggregate_id: row.aggregate_id,
+                    event_id: &row.event_id.to_string(),
+                    event_type: row.event_type,
+                    event_version: row.event_version,
+                };
+                sealed::open(&mut payload, place, keys).map_err(|error| broken(&error))?;
+                if self.is_old(row.event_type, row.event_version) {
+                    let event = SerializedEvent {
+                        aggregate_id: row.aggregate_id.to_owned(),
+                        sequence: usize::try_from(row.sequence).unwrap_or_default(),
+                        aggregate_type: row.aggregate_type.to_owned(),
+                        event_type: row.event_type.to_owned(),
+                        event_version: row.event_version.to_owned(),
+                        payload,
+                        metadata: Value::Null,
+                    };
+                    payload = super::upcast::upcast(event, self.upcasters()).payload;
+                }
+                typed(row.aggregate_type, payload)
+            }
+        };
+        let Metadata {
+            session_id,
+            correlation_id: request_id,
+            client_subject,
+            client,
+        } = row.metadata;
+        let client = match (client_subject, client) {
+            (Some(subject), Some(sealed)) => open_client(&subject, &sealed, row.event_id, keys)
+                .map_err(|error| broken(&error))?,
+            _ => None,
+        };
+        Ok(Opened {
+            stream_id: row.aggregate_id.to_owned(),
+            event_id: row.event_id,
+            position: row.position,
+            part_of: PartOf {
+                session_id,
+                request_id,
+            },
+            client: client.and_then(|client| serde_json::from_value(client).ok()),
+            event: event.map_err(|error| broken(&error))?,
+        })
+    }
+}
+
+fn broken(position: i64, error: impl Display) -> StoreError {
+    StoreError::Broken(format!("event at {position}: {error}"))
+}
+
+/// Opens address and user agent of a client; none if its subject has no key among `keys`.
+fn open_client(
+    subject: &str,
+    sealed: &str,
+    event_id: Uuid,
+    keys: &DataKeys,
+) -> Result<Option<Value>, SealError> {
+    let Some(key) = keys.get(subject) else {
+        return Ok(None);
+    };
+    let event_id = event_id.to_string();
+    let place = ["metadata.client", &event_id, subject];
+    let open = hex::decode_all(sealed)
+        .and_then(|bytes| sealed::open_text(key, &place, &bytes))
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    open.map(Some)
+        .ok_or_else(|| SealError::Altered("metadata.client".to_owned()))
 }
 
 fn typed<'a>(

@@ -2,73 +2,224 @@
 //! as canonical JSON (RFC 8785). Integers above 2^53 are texts, because JSON readers keep no more digits of a number;
 //! the time that the database gave has one form, microseconds in UTC.
 
-use chrono::SecondsFormat;
-use serde_json::{Number, Value};
+use std::borrow::Cow;
+use std::fmt;
 
-use crate::store::log::StoredRow;
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Number, Value};
+use uuid::Uuid;
+
+use crate::store::log::{Sent, StoredRow};
 
 /// Integers beyond this are texts (RFC 8785 appendix D).
 const EXACT_MAX: u64 = 1 << 53;
 
 /// The leaf of an event.
 pub fn leaf(row: &StoredRow) -> Vec<u8> {
-    let recorded_at = row.recorded_at.to_rfc3339_opts(SecondsFormat::Micros, true);
-    let event_id = row.event_id.to_string();
-    let mut out = Vec::with_capacity(1024);
-    let mut open = b'{';
-    // In the order that the canonical form asks for.
-    let mut field = |name: &str, write: &dyn Fn(&mut Vec<u8>)| {
-        out.push(std::mem::replace(&mut open, b','));
-        write_text(name, &mut out);
-        out.push(b':');
-        write(&mut out);
-    };
-    field("aggregate_id", &|out| write_text(&row.aggregate_id, out));
-    field("aggregate_type", &|out| {
-        write_text(&row.aggregate_type, out);
-    });
-    field("event_id", &|out| write_text(&event_id, out));
-    field("event_type", &|out| write_text(&row.event_type, out));
-    field("event_version", &|out| write_text(&row.event_version, out));
-    field("metadata", &|out| write_value(&row.metadata, out));
-    field("payload", &|out| write_value(&row.payload, out));
-    field("position", &|out| write_number(&row.position.into(), out));
-    field("recorded_at", &|out| write_text(&recorded_at, out));
-    field("sequence", &|out| write_number(&row.sequence.into(), out));
-    out.push(b'}');
-    out
+    Parts {
+        position: row.position,
+        aggregate_type: &row.aggregate_type,
+        aggregate_id: &row.aggregate_id,
+        sequence: row.sequence,
+        event_type: &row.event_type,
+        event_version: &row.event_version,
+        payload: (&row.payload).into(),
+        metadata: (&row.metadata).into(),
+        event_id: row.event_id,
+        recorded_at: row.recorded_at,
+    }
+    .canonical()
 }
 
-/// Writes a value in canonical form.
-fn write_value(value: &Value, out: &mut Vec<u8>) {
-    match value {
-        Value::Null => out.extend(b"null"),
-        Value::Bool(true) => out.extend(b"true"),
-        Value::Bool(false) => out.extend(b"false"),
-        Value::Number(number) => write_number(number, out),
-        Value::String(text) => write_text(text, out),
-        Value::Array(items) => {
+/// The leaf of an event as the database sent it: the same, made faster.
+///
+/// # Errors
+/// When its JSON is nested deeper than it can be read.
+pub fn leaf_of_sent(sent: &Sent<'_>) -> Result<Vec<u8>, serde_json::Error> {
+    let parts = Parts {
+        position: sent.position,
+        aggregate_type: sent.aggregate_type,
+        aggregate_id: sent.aggregate_id,
+        sequence: sent.sequence,
+        event_type: sent.event_type,
+        event_version: sent.event_version,
+        payload: serde_json::from_str(sent.payload.get())?,
+        metadata: serde_json::from_str(sent.metadata.get())?,
+        event_id: sent.event_id,
+        recorded_at: sent.recorded_at,
+    };
+    Ok(parts.canonical())
+}
+
+/// What a leaf holds.
+struct Parts<'a> {
+    position: i64,
+    aggregate_type: &'a str,
+    aggregate_id: &'a str,
+    sequence: i64,
+    event_type: &'a str,
+    event_version: &'a str,
+    payload: Json<'a>,
+    metadata: Json<'a>,
+    event_id: Uuid,
+    recorded_at: DateTime<Utc>,
+}
+
+impl Parts<'_> {
+    fn canonical(self) -> Vec<u8> {
+        let recorded_at = self
+            .recorded_at
+            .to_rfc3339_opts(SecondsFormat::Micros, true);
+        let event_id = self.event_id.to_string();
+        let mut out = Vec::with_capacity(1024);
+        let mut open = b'{';
+        // In the order that the canonical form asks for.
+        let mut field = |name: &str, write: &mut dyn FnMut(&mut Vec<u8>)| {
+            out.push(std::mem::replace(&mut open, b','));
+            write_text(name, &mut out);
+            out.push(b':');
+            write(&mut out);
+        };
+        let (mut metadata, mut payload) = (self.metadata, self.payload);
+        field("aggregate_id", &mut |out| {
+            write_text(self.aggregate_id, out)
+        });
+        field("aggregate_type", &mut |out| {
+            write_text(self.aggregate_type, out);
+        });
+        field("event_id", &mut |out| write_text(&event_id, out));
+        field("event_type", &mut |out| write_text(self.event_type, out));
+        field("event_version", &mut |out| {
+            write_text(self.event_version, out);
+        });
+        field("metadata", &mut |out| write_json(&mut metadata, out));
+        field("payload", &mut |out| write_json(&mut payload, out));
+        field("position", &mut |out| {
+            write_number(&self.position.into(), out);
+        });
+        field("recorded_at", &mut |out| write_text(&recorded_at, out));
+        field("sequence", &mut |out| {
+            write_number(&self.sequence.into(), out);
+        });
+        out.push(b'}');
+        out
+    }
+}
+
+/// JSON whose texts are where they were read, as far as they stand there without escapes.
+enum Json<'a> {
+    Null,
+    Bool(bool),
+    Number(Number),
+    Text(Cow<'a, str>),
+    Array(Vec<Json<'a>>),
+    Object(Vec<(Cow<'a, str>, Json<'a>)>),
+}
+
+impl<'a> From<&'a Value> for Json<'a> {
+    fn from(value: &'a Value) -> Self {
+        match value {
+            Value::Null => Self::Null,
+            Value::Bool(truth) => Self::Bool(*truth),
+            Value::Number(number) => Self::Number(number.clone()),
+            Value::String(text) => Self::Text(text.into()),
+            Value::Array(items) => Self::Array(items.iter().map(Self::from).collect()),
+            Value::Object(fields) => {
+                let fields = fields.iter();
+                Self::Object(
+                    fields
+                        .map(|(name, value)| (name.into(), value.into()))
+                        .collect(),
+                )
+            }
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Json<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Json<'de>;
+            fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+                to.write_str("JSON")
+            }
+            fn visit_unit<E>(self) -> Result<Json<'de>, E> {
+                Ok(Json::Null)
+            }
+            fn visit_bool<E>(self, truth: bool) -> Result<Json<'de>, E> {
+                Ok(Json::Bool(truth))
+            }
+            fn visit_i64<E>(self, number: i64) -> Result<Json<'de>, E> {
+                Ok(Json::Number(number.into()))
+            }
+            fn visit_u64<E>(self, number: u64) -> Result<Json<'de>, E> {
+                Ok(Json::Number(number.into()))
+            }
+            fn visit_f64<E: Error>(self, number: f64) -> Result<Json<'de>, E> {
+                let number = Number::from_f64(number);
+                number
+                    .map(Json::Number)
+                    .ok_or_else(|| E::custom("no number"))
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Json<'de>, E> {
+                Ok(Json::Text(text.into()))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Json<'de>, E> {
+                Ok(Json::Text(text.to_owned().into()))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json<'de>, A::Error> {
+                let mut all = vec![];
+                while let Some(item) = items.next_element()? {
+                    all.push(item);
+                }
+                Ok(Json::Array(all))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Json<'de>, A::Error> {
+                let mut all = Vec::with_capacity(8);
+                while let Some((name, value)) = fields.next_entry()? {
+                    let Json::Text(name) = name else {
+                        return Err(A::Error::custom("a name that is no text"));
+                    };
+                    all.push((name, value));
+                }
+                Ok(Json::Object(all))
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
+}
+
+/// Writes JSON in canonical form.
+fn write_json(json: &mut Json<'_>, out: &mut Vec<u8>) {
+    match json {
+        Json::Null => out.extend(b"null"),
+        Json::Bool(true) => out.extend(b"true"),
+        Json::Bool(false) => out.extend(b"false"),
+        Json::Number(number) => write_number(number, out),
+        Json::Text(text) => write_text(text, out),
+        Json::Array(items) => {
             out.push(b'[');
-            for (n, item) in items.iter().enumerate() {
+            for (n, item) in items.iter_mut().enumerate() {
                 if n > 0 {
                     out.push(b',');
                 }
-                write_value(item, out);
+                write_json(item, out);
             }
             out.push(b']');
         }
-        Value::Object(fields) => {
-            let mut fields: Vec<_> = fields.iter().collect();
+        Json::Object(fields) => {
             // By UTF-16 code units, which is another order than that of code points.
             fields.sort_by(|(one, _), (other, _)| one.encode_utf16().cmp(other.encode_utf16()));
             out.push(b'{');
-            for (n, (name, value)) in fields.into_iter().enumerate() {
+            for (n, (name, value)) in fields.iter_mut().enumerate() {
                 if n > 0 {
                     out.push(b',');
                 }
                 write_text(name, out);
                 out.push(b':');
-                write_value(value, out);
+                write_json(value, out);
             }
             out.push(b'}');
         }
@@ -129,12 +280,16 @@ fn fraction(number: f64) -> String {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use serde_json::value::to_raw_value;
 
     use super::*;
 
     fn canonical(json: &str) -> String {
-        let mut out = vec![];
-        write_value(&serde_json::from_str(json).unwrap(), &mut out);
+        let (mut taken_apart, mut out) = (vec![], vec![]);
+        let value: Value = serde_json::from_str(json).unwrap();
+        write_json(&mut (&value).into(), &mut taken_apart);
+        write_json(&mut serde_json::from_str(json).unwrap(), &mut out);
+        assert_eq!(out, taken_apart);
         String::from_utf8(out).unwrap()
     }
 
@@ -158,11 +313,22 @@ mod tests {
             event_id: "01932c07-2a7b-7c3e-8a5b-0123456789ab".parse().unwrap(),
             recorded_at: "2026-11-01T10:00:00.1+01:00".parse().unwrap(),
         };
-        let bytes = String::from_utf8(leaf(&row)).unwrap();
-        assert_eq!(
-            bytes,
-            include_str!("../../tests/log/golden/leaf.json").trim_end()
-        );
+        let expected = include_str!("../../tests/log/golden/leaf.json").trim_end();
+        assert_eq!(String::from_utf8(leaf(&row)).unwrap(), expected);
+        let sent = Sent {
+            position: row.position,
+            aggregate_type: &row.aggregate_type,
+            aggregate_id: &row.aggregate_id,
+            sequence: row.sequence,
+            event_type: &row.event_type,
+            event_version: &row.event_version,
+            payload: &to_raw_value(&row.payload).unwrap(),
+            metadata: &to_raw_value(&row.metadata).unwrap(),
+            event_id: row.event_id,
+            recorded_at: row.recorded_at,
+        };
+        let sent = leaf_of_sent(&sent).unwrap();
+        assert_eq!(String::from_utf8(sent).unwrap(), expected);
     }
 
     /// The example of RFC 8785 section 3.2.3, and its order of names.
