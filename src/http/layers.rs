@@ -13,7 +13,9 @@ use tracing::Instrument as _;
 
 use super::answers;
 use super::client::RequestId;
+use super::error::Problem;
 use super::web::Web;
+use crate::config::ErrorShape;
 use crate::store::WRITTEN;
 
 /// The only layer, with everything that follows inside: see there.
@@ -38,7 +40,7 @@ async fn observe(web: &Web, mut request: Request, next: Next) -> Response {
     let answer = async {
         let (mut response, position) = WRITTEN
             .scope(std::cell::Cell::new(None), async {
-                let response = security_headers(web, request, next).await;
+                let response = security_headers(web, route, request, next).await;
                 (response, WRITTEN.with(std::cell::Cell::get))
             })
             .await;
@@ -95,12 +97,12 @@ fn measure(route: &str, status: u16, started: Instant) {
 }
 
 /// Headers that keep browsers careful (S-44). A page that needs another policy sets its own.
-async fn security_headers(web: &Web, request: Request, next: Next) -> Response {
+async fn security_headers(web: &Web, route: &str, request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let is_routed = ["/api/", "/log/"].iter().any(|area| path.starts_with(area));
     // The key set is public and may be kept by whoever likes.
     let is_jwks = path.ends_with("/jwks");
-    let mut response = cors(web, request, next).await;
+    let mut response = cors(web, route, request, next).await;
     let succeeded = response.status().is_success();
     let headers = response.headers_mut();
     // Room for all of them at once.
@@ -131,7 +133,7 @@ async fn security_headers(web: &Web, request: Request, next: Next) -> Response {
 
 /// Cross-origin access (contract 1.2): configured origins may read answers with credentials; others are
 /// served and cannot read them.
-async fn cors(web: &Web, request: Request, next: Next) -> Response {
+async fn cors(web: &Web, route: &str, request: Request, next: Next) -> Response {
     let origin = request.headers().get(header::ORIGIN).cloned();
     let allowed = origin.filter(|origin| {
         origin.to_str().is_ok_and(|origin| {
@@ -165,7 +167,7 @@ async fn cors(web: &Web, request: Request, next: Next) -> Response {
         );
         response
     } else {
-        let mut response = answer(request, next).await;
+        let mut response = answer(web, route, request, next).await;
         response
             .headers_mut()
             .append(header::VARY, HeaderValue::from_static("Origin"));
@@ -197,9 +199,35 @@ async fn cors(web: &Web, request: Request, next: Next) -> Response {
 }
 
 /// The wire knows no HEAD below `/api/auth`; the router would answer it like GET.
-async fn answer(request: Request, next: Next) -> Response {
+async fn answer(web: &Web, route: &str, request: Request, next: Next) -> Response {
     if request.method() == Method::HEAD && request.uri().path().starts_with("/api/auth/") {
         return StatusCode::NOT_FOUND.into_response();
     }
-    next.run(request).await
+    let response = next.run(request).await;
+    let problem = response.extensions().get::<Problem>();
+    let shaped = problem.and_then(|problem| shaped(problem, route, web.app.config.error_shape));
+    shaped.unwrap_or(response)
+}
+
+/// A problem in the shape that the clients of a route know, where that is not the official client's.
+fn shaped(problem: &Problem, route: &str, shape: ErrorShape) -> Option<Response> {
+    let is_in = |area: &str| {
+        let rest = route.strip_prefix(area);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    if is_in("/api/v1/auth") {
+        return Some(problem.v1(shape));
+    }
+    if is_in("/api/v1/me/encryption-vault") {
+        return Some(problem.of_vault());
+    }
+    let without_token = matches!(
+        problem,
+        Problem::BearerMissing | Problem::BearerInvalid { .. }
+    );
+    let is_guarded = ["/api/v1/admin", "/api/v1/api-keys", "/log"]
+        .into_iter()
+        .any(is_in);
+    // Only without a good access token do the routes of guilds answer like all others behind one.
+    (is_guarded || is_in("/api/v1/gilden") && without_token).then(|| problem.guarded())
 }

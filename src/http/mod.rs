@@ -40,7 +40,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{Method, StatusCode, header};
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse as _, Response};
 
 use crate::app::App;
@@ -50,27 +50,16 @@ use web::Web;
 /// Every route of the service but health and metrics, with all layers.
 pub fn router(app: Arc<App>) -> Router {
     let web = Arc::new(Web::new(app));
-    let [
-        (native, native_doors),
-        (own, own_doors),
-        (admin, admin_doors),
-        (keys, key_doors),
-        (guilds, guild_doors),
-        (vault, vault_doors),
-        (log, log_doors),
-    ] = doors::areas().map(|area| doors::existing(area, &web.app.config));
-    let mut native = doors::router(native, native_doors);
+    let mut areas =
+        doors::areas().map(|area| doors::router(doors::existing(area, &web.app.config)));
     if web.app.config.multi_session {
-        native = native.layer(from_fn_with_state(web.clone(), multi_session::keep));
+        let native = &mut areas[doors::NATIVE];
+        *native =
+            std::mem::take(native).layer(from_fn_with_state(web.clone(), multi_session::keep));
     }
-    let mut router = Router::new()
-        .merge(native)
-        .merge(doors::router(own, own_doors).layer(from_fn_with_state(web.clone(), v1_auth::shape)))
-        .merge(doors::router(admin, admin_doors).layer(from_fn(v1_account::guarded_shape)))
-        .merge(doors::router(keys, key_doors).layer(from_fn(v1_account::guarded_shape)))
-        .merge(doors::router(guilds, guild_doors).layer(from_fn(organizations::gilden::shape)))
-        .merge(doors::router(vault, vault_doors).layer(from_fn(vault::shape)))
-        .merge(doors::router(log, log_doors).layer(from_fn(v1_account::guarded_shape)))
+    let mut router = areas
+        .into_iter()
+        .fold(Router::new(), Router::merge)
         .fallback(not_found)
         .method_not_allowed_fallback(not_found)
         .with_state(web.clone());

@@ -12,12 +12,11 @@
 //! | GET, DELETE | `/sessions`, `/sessions/{id}` | one's own sessions |
 
 use aggregates::session::EndReason;
+use axum::Json;
 use axum::extract::Path;
 use axum::http::Method;
-use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get, post};
-use axum::{Json, extract::Request};
 use projections::sessions::SessionRow;
 use projections::users::UserRow;
 use serde_json::{Value, json};
@@ -70,15 +69,6 @@ pub fn doors() -> Vec<Door> {
         get_door("/sessions", get(sessions)),
         Door::open(Method::DELETE, "/sessions/{id}", delete(end_session)).also_impersonated(),
     ]
-}
-
-/// Gives problems the shape that the clients of bearer-guarded routes know.
-pub async fn guarded_shape(request: Request, next: Next) -> Response {
-    let response = next.run(request).await;
-    match response.extensions().get::<Problem>() {
-        Some(problem) => problem.guarded(),
-        None => response,
-    }
 }
 
 async fn signup_status(call: Call) -> Result<Response, Problem> {

@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use aggregates::session::EndReason;
 use axum::Json;
-use axum::extract::State;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
@@ -31,7 +30,7 @@ use super::request::{BodyTypes, Fields, read_body};
 use super::sessions::Presented;
 use super::shapes::user_json;
 use super::two_factor;
-use super::web::{Call, Web};
+use super::web::Call;
 use crate::accounts::{self, AccountError, NewAccount, Once, Started, Verification};
 use crate::entry::{self, Entered, In, Visit};
 use crate::sessions::Live;
@@ -52,19 +51,6 @@ pub fn doors() -> Vec<Door> {
         get_door("/session", get(session)),
         get_door("/jwks", get(jwks)),
     ]
-}
-
-/// Gives problems the shape that the clients of this area know.
-pub async fn shape(
-    State(web): State<Arc<Web>>,
-    request: axum::extract::Request,
-    next: axum::middleware::Next,
-) -> Response {
-    let response = next.run(request).await;
-    match response.extensions().get::<Problem>() {
-        Some(problem) => problem.v1(web.app.config.error_shape),
-        None => response,
-    }
 }
 
 /// The fields of a body that a cookie does not guard: these routes take no notice of cookies.

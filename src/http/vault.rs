@@ -15,9 +15,8 @@ use std::sync::Arc;
 use aggregates::vault::{Action, Refusal, Vault};
 use axum::Json;
 use axum::body::{Body, Bytes};
-use axum::extract::{MatchedPath, Request};
+use axum::extract::MatchedPath;
 use axum::http::{HeaderValue, Method, StatusCode, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get, post};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -59,15 +58,6 @@ pub fn doors() -> Vec<Door> {
         post_door("/recovery-wrap/restore", post(restore_recovery)).checking(Checks::Password),
         post_door("/zero-knowledge", post(zero_knowledge)).after_step_up(),
     ]
-}
-
-/// Gives problems the shape that the clients of the vault know.
-pub async fn shape(request: Request, next: Next) -> Response {
-    let response = next.run(request).await;
-    match response.extensions().get::<Problem>() {
-        Some(problem) => problem.of_vault(),
-        None => response,
-    }
 }
 
 const fn stated(status: StatusCode, code: &'static str, message: &'static str) -> Stated {

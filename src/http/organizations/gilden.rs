@@ -10,9 +10,8 @@
 //! | PUT | `/{id}/members/{member_id}/role` | give a member another role |
 
 use axum::Json;
-use axum::extract::{Path, Request};
+use axum::extract::Path;
 use axum::http::{Method, StatusCode};
-use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get, post, put};
 use serde_json::{Value, json};
@@ -22,7 +21,6 @@ use super::words::{self, told};
 use super::{invitations, joined, json_text, members, shapes};
 use crate::http::answers::Refusal;
 use crate::http::doors::Door;
-use crate::http::error::Problem;
 use crate::http::limits;
 use crate::http::request::{BodyTypes, Fields};
 use crate::http::web::Call;
@@ -52,17 +50,6 @@ pub fn doors() -> Vec<Door> {
             put(update_role),
         ),
     ]
-}
-
-/// Without a good access token the answer is that of all routes behind one; else that of the official client's routes.
-pub async fn shape(request: Request, next: Next) -> Response {
-    let response = next.run(request).await;
-    match response.extensions().get::<Problem>() {
-        Some(problem @ (Problem::BearerMissing | Problem::BearerInvalid { .. })) => {
-            problem.guarded()
-        }
-        Some(_) | None => response,
-    }
 }
 
 /// An id of the address. None holds a NUL, and the database knows none.
