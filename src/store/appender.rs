@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use super::StoreError;
+use super::context::{SessionLives, VaultSeen};
 use super::freshness::Freshness;
 
 /// Most commands in one transaction: bounds how long the lock is held.
@@ -37,6 +38,10 @@ pub(crate) struct Commit {
     pub expected: i64,
     /// Whose data key must still be there.
     pub subject: Option<String>,
+    /// Which session must not have ended.
+    pub lives: Option<SessionLives>,
+    /// Which row of a vault must be as it was seen.
+    pub vault_seen: Option<VaultSeen>,
     pub events: Vec<NewEvent>,
     /// Sections of `append`'s last argument, each entry a JSON object with at least one member, without its `command`.
     pub more: Vec<(&'static str, String)>,
@@ -424,7 +429,8 @@ impl Writer {
         let texts = |text: fn(&NewEvent) -> &str| -> Vec<&str> { events().map(text).collect() };
         let query = sqlx::query(
             "select head, losers, reasons
-             from append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15::text::jsonb)",
+             from append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
+                         $19::text::jsonb)",
         )
         .bind(commits.iter().map(|c| c.stream_type).collect::<Vec<_>>())
         .bind(
@@ -435,12 +441,11 @@ impl Writer {
         )
         .bind(of_commits(|commit| commit.expected))
         .bind(of_commits(Commit::version))
-        .bind(
-            commits
-                .iter()
-                .map(|c| c.subject.as_deref())
-                .collect::<Vec<_>>(),
-        )
+        .bind(of_some(commits, |c| c.subject.as_deref()))
+        .bind(of_some(commits, |c| Some(c.lives.as_ref()?.id.as_str())))
+        .bind(of_some(commits, |c| Some(c.lives.as_ref()?.user_id.as_str())))
+        .bind(of_some(commits, |c| Some(c.vault_seen.as_ref()?.owner.as_str())))
+        .bind(of_some(commits, |c| c.vault_seen.as_ref()?.written_by))
         .bind::<Vec<i32>>(command)
         .bind(events().map(|e| e.sequence).collect::<Vec<_>>())
         .bind(texts(|event| &event.event_type))
@@ -495,6 +500,16 @@ impl Commit {
         self.events
             .last()
             .map_or(self.expected, |event| event.sequence)
+    }
+}
+
+/// What each commit has of something that many have not; nothing at all if none has it.
+fn of_some<'a, T>(commits: &[&'a Commit], of: fn(&'a Commit) -> Option<T>) -> Vec<Option<T>> {
+    let all: Vec<_> = commits.iter().map(|commit| of(commit)).collect();
+    if all.iter().any(Option::is_some) {
+        all
+    } else {
+        vec![]
     }
 }
 

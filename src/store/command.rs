@@ -264,6 +264,8 @@ impl<'a> CommandStore<'a> {
                 .find(|subject| !self.context.new_keys.contains_key(*subject))
                 .or(keys.keys().next())
                 .cloned(),
+            lives: self.context.lives.clone(),
+            vault_seen: self.context.vault_seen.clone(),
             events: Vec::with_capacity(events.len()),
             more: vec![],
             rows: vec![],
@@ -321,14 +323,10 @@ impl<'a> CommandStore<'a> {
             ));
             commit.add(section, &entry);
         }
-        if let Some(entry) = &self.context.lives {
+        if let Some(session) = &self.context.lives {
             // Whoever ends it in the same batch comes before or after.
-            commit.keys.push(stream_key(Session::TYPE, &entry.id));
-            commit.keys.push(stream_key(User::TYPE, &entry.user_id));
-            commit.add("session_lives", entry);
-        }
-        if let Some(entry) = &self.context.vault_seen {
-            commit.add("vault_seen", entry);
+            commit.keys.push(stream_key(Session::TYPE, &session.id));
+            commit.keys.push(stream_key(User::TYPE, &session.user_id));
         }
         if let Some(entry) = &self.context.vault {
             // Its stream's version guards it.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use projections::Client;
-use serde::Serialize;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -57,18 +56,18 @@ pub struct EffectDraft {
     pub payload: Zeroizing<Vec<u8>>,
 }
 
-/// Entry of `append`: a session of somebody who is not banned has not ended.
-#[derive(Clone, Serialize)]
+/// A session of somebody who is not banned, which must not have ended.
+#[derive(Clone)]
 pub(crate) struct SessionLives {
     pub id: String,
     pub user_id: String,
 }
 
-/// Entry of `append`: the row of a vault is the one that this transaction wrote.
-#[derive(Clone, Serialize)]
+/// A vault whose row must be the one that this transaction wrote.
+#[derive(Clone)]
 pub(crate) struct VaultSeen {
-    owner: String,
-    written_by: Option<i64>,
+    pub owner: String,
+    pub written_by: Option<i64>,
 }
 
 /// What a command comes with.

@@ -338,7 +338,9 @@ async fn attack_without_the_lock() -> Faults {
     let one = TestApp::start(&[("MANA_AUTH_DATABASE_POOL", "12")]).await;
     let two = one.node(&[("MANA_AUTH_DATABASE_POOL", "12")]).await;
     let append: String =
-        sqlx::query_scalar("select pg_get_functiondef(oid) from pg_proc where proname = 'append'")
+        sqlx::query_scalar(
+            "select pg_get_functiondef(oid) from pg_proc where proname = 'append' order by pronargs desc limit 1",
+        )
             .fetch_one(&one.admin)
             .await
             .unwrap();

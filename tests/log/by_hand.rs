@@ -16,7 +16,8 @@ pub async fn append(
         "with e as (select n from generate_series(1, $4::bigint) n)
          select reasons[1] from append(
              p_stream_type => array[$1], p_stream_id => array[$2], p_expected => array[$3::bigint],
-             p_version => array[$3 + $4], p_subject => array[null::text],
+             p_version => array[$3 + $4], p_subject => '{}',
+             p_session => '{}', p_session_of => '{}', p_vault => '{}', p_written_by => '{}',
              p_command => (select array_agg(1) from e),
              p_sequence => (select array_agg($3 + n order by n) from e),
              p_event_type => (select array_agg('test.happened'::text) from e),
