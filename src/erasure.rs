@@ -112,7 +112,7 @@ async fn proven_addresses(
 ) -> Result<Vec<String>, StoreError> {
     let rows = log::stream(pool, "user", user_id).await?;
     let (mut proven, mut current) = (vec![], None);
-    for opened in store.open(rows).await? {
+    for opened in store.open(&rows).await? {
         match opened.event {
             AnyEvent::User(UserEvent::Registered { email, .. }) => current = Some(email),
             AnyEvent::User(UserEvent::EmailVerified { .. }) => proven.extend(current.clone()),

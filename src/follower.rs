@@ -16,8 +16,8 @@ use metrics::{counter, gauge};
 use projections::erasures;
 use projections::{Changes, Kind, Projection, Row, RowChange};
 use serde_json::Value;
-use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{Connection as _, PgPool};
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection as _, FromRow as _, PgPool};
 use tokio::sync::watch;
 
 pub use self::kept::{Parked, begin_at, hold, is_incomplete, parked, position, wait_for};
@@ -25,7 +25,8 @@ use self::kept::{go_to, held_position, park, pass_over};
 use crate::app::App;
 use crate::lag::Lag;
 use crate::lease::{Held, Lease, RENEWED_EVERY};
-use crate::store::log::{self, Opened, Sent};
+use crate::store::log::{self, StoredRow};
+use crate::store::opening::Opened;
 use crate::store::{Store, StoreError};
 
 /// Name of the lease.
@@ -245,12 +246,8 @@ impl<'a> Follower<'a> {
         let Some(position) = held_position(&mut tx, model, held).await? else {
             return Ok(false);
         };
-        let mut rows = vec![];
-        for row in log::sent_of_stream(&mut *tx, &stream.stream_type, &stream.stream_id).await? {
-            if (stream.position..=position).contains(&Sent::of(&row)?.position) {
-                rows.push(row);
-            }
-        }
+        let mut rows = log::stream(&mut *tx, &stream.stream_type, &stream.stream_id).await?;
+        rows.retain(|row| (stream.position..=position).contains(&row.position));
         if self.take_all(&mut tx, model, &rows).await?.is_err() {
             return Ok(false);
         }
@@ -286,16 +283,11 @@ impl<'a> Follower<'a> {
         }
         let (mut taken, mut newly) = (0, vec![]);
         for row in followed(tx, model, page, &waits).await? {
-            let Sent {
-                position,
-                aggregate_type,
-                aggregate_id,
-                ..
-            } = Sent::of(&row)?;
-            let stream = (aggregate_type.to_owned(), aggregate_id.to_owned());
+            let stream = stream(&row);
             if waits.contains(&stream) {
                 continue;
             }
+            let position = row.position;
             let Err(error) = self.take_all(tx, model, &[row]).await? else {
                 taken += 1;
                 continue;
@@ -317,9 +309,9 @@ impl<'a> Follower<'a> {
         &self,
         tx: &mut PgConnection,
         model: &'static Projection,
-        rows: &[PgRow],
+        rows: &[StoredRow],
     ) -> anyhow::Result<Result<(), String>> {
-        let events = match self.store.open_sent(rows).await {
+        let events = match self.store.open(rows).await {
             Ok(events) => events,
             Err(StoreError::Broken(error)) => return Ok(Err(error)),
             Err(error) => return Err(error.into()),
@@ -405,25 +397,23 @@ impl<'a> Follower<'a> {
     }
 }
 
+/// Type and id of an event's stream.
+fn stream(row: &StoredRow) -> (String, String) {
+    (row.aggregate_type.clone(), row.aggregate_id.clone())
+}
+
 /// What a model follows between two positions, but for streams that wait.
 async fn followed(
     tx: &mut PgConnection,
     model: &'static Projection,
     (after, until): (i64, i64),
     waits: &HashSet<(String, String)>,
-) -> Result<Vec<PgRow>, sqlx::Error> {
+) -> Result<Vec<StoredRow>, sqlx::Error> {
     let rows = log::of_streams(tx, model.streams, true, after, until).await?;
-    if waits.is_empty() {
-        return Ok(rows);
-    }
-    let mut goes_on = vec![];
-    for row in rows {
-        let sent = Sent::of(&row)?;
-        if !waits.contains(&(sent.aggregate_type.to_owned(), sent.aggregate_id.to_owned())) {
-            goes_on.push(row);
-        }
-    }
-    Ok(goes_on)
+    let rows: Result<Vec<_>, _> = rows.iter().map(StoredRow::from_row).collect();
+    let mut rows = rows?;
+    rows.retain(|row| waits.is_empty() || !waits.contains(&stream(row)));
+    Ok(rows)
 }
 
 /// What is wrong with a row that the database refuses for what is in it, and will refuse again; none if it is something

@@ -15,12 +15,13 @@ use projections::{Changes, Kind, OwnedDelete, Projection, Row, RowChange};
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{ConnectOptions as _, Connection as _, Row as _};
+use sqlx::{ConnectOptions as _, Connection as _, FromRow as _, Row as _};
 use tokio::task::JoinHandle;
 
 use crate::follower;
 use crate::store::Store;
-use crate::store::log::{self, Opened};
+use crate::store::log::{self, StoredRow};
+use crate::store::opening::Opened;
 
 /// Positions read at a time: a page is opened and folded while the next ones are read.
 const PAGE: i64 = 5_000;
@@ -257,7 +258,8 @@ impl Fold {
                     log::of_streams(&mut *connection, streams, with_metadata, read, until).await?;
                 let (store, model, keys) = (self.store.clone(), self.model, keys.clone());
                 let page = tokio::task::spawn_blocking(move || {
-                    Ok(changes(model, &store.open_sent_with(&rows, &keys)?))
+                    let rows: Result<Vec<_>, _> = rows.iter().map(StoredRow::from_row).collect();
+                    Ok(changes(model, &store.open_with(&rows?, &keys)?))
                 });
                 pages.push_back((until, page));
                 read = until;
@@ -279,7 +281,7 @@ impl Fold {
                 break;
             };
             rows.retain(|row| self.model.streams.contains(&row.aggregate_type.as_str()));
-            let events = self.store.open(rows).await?;
+            let events = self.store.open(&rows).await?;
             let touched = self.apply_all(changes(self.model, &events));
             self.unwritten.extend(touched);
             self.position = last;

@@ -194,7 +194,7 @@ pub async fn as_of(app: &App, owner: &UserId, position: i64) -> Result<AsOf, Sto
     let changes = log::of_types_in_stream(&app.pool, stream, types, position).await?;
     let mut vault = Vault::default();
     // Nothing personal changes a mode, so no key is needed.
-    for opened in app.store.open_with(changes, &Default::default())? {
+    for opened in app.store.open_with(&changes, &Default::default())? {
         if let AnyEvent::Vault(event) = opened.event {
             vault.apply(event);
         }

@@ -321,9 +321,9 @@ async fn broken(store: &Store, rows: Vec<StoredRow>) -> anyhow::Result<Vec<Strin
         keys = Ok(found);
     }
     let keys = keys?;
-    if store.open_with(rows.clone(), &keys).is_err() {
+    if store.open_with(&rows, &keys).is_err() {
         for row in rows {
-            if let Err(error) = store.open_with(vec![row], &keys) {
+            if let Err(error) = store.open_with(&[row], &keys) {
                 problems.push(error.to_string());
             }
         }

@@ -15,7 +15,6 @@ use crate::config::Config;
 use crate::custody::Custody;
 use crate::keks;
 use crate::store::log::{self, StoredRow};
-use crate::store::sealed::DataKeys;
 
 /// Events shown by `tail` when nobody says where to start.
 const LAST: i64 = 20;
@@ -115,11 +114,12 @@ async fn tail(pool: &PgPool, after: Option<i64>, follow: bool, json: bool) -> an
     };
     loop {
         let rows = log::after(pool, position, PAGE).await?;
-        for row in &rows {
-            print(row, json)?;
+        let is_end = rows.is_empty();
+        for row in rows {
             position = row.position;
+            print(&row.parsed()?, json)?;
         }
-        if !rows.is_empty() {
+        if !is_end {
             continue;
         }
         if !follow {
@@ -137,15 +137,21 @@ async fn show(
     json: bool,
 ) -> anyhow::Result<()> {
     tools::check_migrated(pool).await?;
-    let mut rows = log::stream(pool, stream_type, id).await?;
+    let rows = log::stream(pool, stream_type, id).await?;
     if rows.is_empty() {
         anyhow::bail!("there is no stream {stream_type}/{id}");
     }
+    let mut keys = None;
     if let Some(custody) = custody {
         let subjects: Vec<String> = rows.iter().flat_map(StoredRow::subjects).collect();
-        let keys = custody.data_keys(&subjects).await?;
-        for row in &mut rows {
-            unseal(row, &keys)?;
+        keys = Some(custody.data_keys(&subjects).await?);
+    }
+    let rows: Result<Vec<_>, _> = rows.into_iter().map(StoredRow::parsed).collect();
+    let mut rows = rows?;
+    // All of them before any is shown.
+    for row in &mut rows {
+        if let Some(keys) = &keys {
+            row.unseal(keys)?;
         }
     }
     for row in &rows {
@@ -154,16 +160,7 @@ async fn show(
     Ok(())
 }
 
-/// Opens the personal fields of payload and metadata.
-fn unseal(row: &mut StoredRow, keys: &DataKeys) -> anyhow::Result<()> {
-    row.unseal(keys)?;
-    if let Some(client) = row.client(keys)? {
-        row.metadata["client"] = client;
-    }
-    Ok(())
-}
-
-fn print(row: &StoredRow, json: bool) -> anyhow::Result<()> {
+fn print(row: &StoredRow<Value>, json: bool) -> anyhow::Result<()> {
     if json {
         return output::json(row);
     }

@@ -25,7 +25,7 @@ use super::error::Problem;
 use super::request::Fields;
 use super::web::Call;
 use crate::readings;
-use crate::store::log;
+use crate::store::{StoreError, log};
 use crate::transparency::leaf::leaf;
 use crate::transparency::tiles::{self, TreeError, WIDTH};
 use crate::transparency::{checkpoints, proofs};
@@ -178,7 +178,8 @@ async fn entries(call: Call) -> Result<Response, Problem> {
     let events = log::after(&call.app().pool, from as i64 - 1, limit).await?;
     let mut lines = Vec::new();
     for event in &events {
-        lines.extend(leaf(event));
+        let broken = |error| StoreError::Broken(format!("event at {}: {error}", event.position));
+        lines.extend(leaf(event).map_err(broken)?);
         lines.push(b'\n');
     }
     Ok(([(CONTENT_TYPE, LINES)], lines).into_response())

@@ -13,6 +13,7 @@ pub mod freshness;
 pub mod head;
 pub mod idempotency;
 pub mod log;
+pub mod opening;
 pub mod sealed;
 pub mod together;
 mod turns;

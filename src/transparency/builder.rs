@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::checkpoints::{self, Current};
-use super::leaf::leaf_of_sent;
+use super::leaf::leaf;
 use super::texts;
 use super::tiles::Edge;
 use crate::app::App;
@@ -130,7 +130,7 @@ impl<'a> Builder<'a> {
         let added = log::each_after(pool, size, PAGE, |event| {
             let next = edge.size() as i64 + 1;
             ensure!(event.position == next, "event {next} is not in the log");
-            edge.push(record_hash(&leaf_of_sent(&event)?));
+            edge.push(record_hash(&leaf(&event)?));
             Ok(())
         });
         let added = added.await?;

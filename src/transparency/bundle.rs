@@ -90,7 +90,7 @@ pub async fn write(
             if event.position > at + 1 {
                 write_gap(&mut out, event.position - 1, hashes.next())?;
             }
-            out.write_all(&leaf(event))?;
+            out.write_all(&leaf(event)?)?;
             out.write_all(b"\n")?;
             at = event.position;
             written += 1;

@@ -95,7 +95,7 @@ pub async fn check(
         }
         for event in &events {
             at = event.position;
-            if !checking.event(at, record_hash(&leaf(event)), &tiles) {
+            if !checking.event(at, record_hash(&leaf(event)?), &tiles) {
                 break;
             }
         }

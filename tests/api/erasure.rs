@@ -235,7 +235,7 @@ async fn assert_unreadable(app: &TestApp, user_id: &str) {
         custody.data_key(user_id).await.unwrap().is_none()
     })
     .await;
-    let events = app.app.store.open(about).await.unwrap();
+    let events = app.app.store.open(&about).await.unwrap();
     assert!(events.len() > 8, "{}", events.len());
     for opened in &events {
         assert_eq!(opened.client, None);

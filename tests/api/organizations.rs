@@ -158,7 +158,7 @@ impl TestApp {
     /// What happened to an organization.
     pub async fn organization_events(&self, id: &str) -> Vec<OrganizationEvent> {
         let rows = log::stream(&self.admin, "organization", id).await.unwrap();
-        let opened = self.app.store.open(rows).await.unwrap();
+        let opened = self.app.store.open(&rows).await.unwrap();
         opened
             .into_iter()
             .map(|opened| match opened.event {

@@ -59,7 +59,7 @@ impl TestApp {
     /// The events of a vault.
     pub async fn vault_events(&self, user_id: &str) -> Vec<VaultEvent> {
         let rows = log::stream(&self.app.pool, "vault", user_id).await.unwrap();
-        let opened = self.app.store.open(rows).await.unwrap();
+        let opened = self.app.store.open(&rows).await.unwrap();
         opened
             .into_iter()
             .map(|opened| match opened.event {
@@ -203,6 +203,7 @@ async fn every_line_says_who_asked_from_where_and_in_which_request_s80() {
         .await
         .unwrap();
     for row in rows {
+        let row = row.parsed().unwrap();
         assert_eq!(
             row.metadata["actor"],
             json!(format!("user:{}", ada.user_id))

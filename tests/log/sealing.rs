@@ -162,7 +162,7 @@ async fn events_that_were_exchanged_do_not_open() {
     let rows = log::stream(&node.admin, "user", ada.id.as_str())
         .await
         .unwrap();
-    let opened = node.app.store.open(rows).await.unwrap();
+    let opened = node.app.store.open(&rows).await.unwrap();
     let AnyEvent::User(aggregates::user::UserEvent::Registered { name, .. }) = &opened[0].event
     else {
         panic!("{opened:?}")

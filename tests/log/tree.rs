@@ -42,7 +42,7 @@ pub async fn leaves(admin: &PgPool) -> Vec<Hash> {
     let events = log::after(admin, 0, i64::MAX).await.unwrap();
     events
         .iter()
-        .map(|event| rfc9162::leaf_hash(&leaf(event)))
+        .map(|event| rfc9162::leaf_hash(&leaf(event).unwrap()))
         .collect()
 }
 
