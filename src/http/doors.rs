@@ -110,9 +110,6 @@ impl Door {
     }
 }
 
-/// Which of the areas the official client uses.
-pub const NATIVE: usize = 0;
-
 /// The areas of the API: prefix and doors.
 pub fn areas() -> [(&'static str, Vec<Door>); 7] {
     let native = auth::doors()
@@ -161,7 +158,7 @@ pub fn existing(
 }
 
 /// The router of an area's doors. `Router::nest` would parse the address of every request anew.
-pub fn router((prefix, doors): (&str, Vec<Door>)) -> Router<Arc<Web>> {
+pub fn router(prefix: &str, doors: Vec<Door>) -> Router<Arc<Web>> {
     doors.into_iter().fold(Router::new(), |router, door| {
         router.route(&format!("{prefix}{}", door.path), door.handler)
     })

@@ -50,14 +50,18 @@ use web::Web;
 /// Every route of the service but health and metrics, with all layers.
 pub fn router(app: Arc<App>) -> Router {
     let web = Arc::new(Web::new(app));
-    let mut areas =
-        doors::areas().map(|area| doors::router(doors::existing(area, &web.app.config)));
-    if web.app.config.multi_session {
-        let native = &mut areas[doors::NATIVE];
-        *native =
-            std::mem::take(native).layer(from_fn_with_state(web.clone(), multi_session::keep));
-    }
-    let mut router = areas
+    let area = |area| {
+        let (prefix, doors) = doors::existing(area, &web.app.config);
+        let router = doors::router(prefix, doors);
+        match prefix {
+            "/api/auth" if web.app.config.multi_session => {
+                router.layer(from_fn_with_state(web.clone(), multi_session::keep))
+            }
+            _ => router,
+        }
+    };
+    let mut router = doors::areas()
+        .map(area)
         .into_iter()
         .fold(Router::new(), Router::merge)
         .fallback(not_found)
