@@ -12,11 +12,25 @@ pub async fn append(
     request: &str,
     more: Value,
 ) -> Result<Option<String>, sqlx::Error> {
+    let stream = (stream_type, stream_id);
+    append_about(connection, &[], stream, expected, events, request, more).await
+}
+
+/// The same, sealed under the data key of a subject, or of none.
+pub async fn append_about(
+    connection: &mut PgConnection,
+    subject: &[&str],
+    (stream_type, stream_id): (&str, &str),
+    expected: i64,
+    events: i64,
+    request: &str,
+    more: Value,
+) -> Result<Option<String>, sqlx::Error> {
     sqlx::query_scalar(
         "with e as (select n from generate_series(1, $4::bigint) n)
          select reasons[1] from append(
              p_stream_type => array[$1], p_stream_id => array[$2], p_expected => array[$3::bigint],
-             p_version => array[$3 + $4], p_subject => '{}',
+             p_version => array[$3 + $4], p_subject => $7,
              p_session => '{}', p_session_of => '{}', p_vault => '{}', p_written_by => '{}',
              p_command => (select array_agg(1) from e),
              p_sequence => (select array_agg($3 + n order by n) from e),
@@ -33,6 +47,7 @@ pub async fn append(
     .bind(events)
     .bind(json!({ "correlation_id": request }).to_string())
     .bind(more)
+    .bind(subject)
     .fetch_one(connection)
     .await
 }

@@ -3,8 +3,10 @@
 use mana_auth::cluster::Role;
 use mana_auth::database;
 use mana_auth::store::log;
-use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
+use serde_json::json;
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 
+use crate::by_hand::append_about;
 use crate::harness::TestApp;
 
 /// Events of the log, all of one type.
@@ -46,6 +48,47 @@ async fn a_page_for_a_model_is_read_by_positions_alone() {
         ],
         "entries that were read, by index"
     );
+}
+
+/// An append costs what is in it, not how many people there are.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_reads_no_other_data_keys_than_those_it_asks_for() {
+    let node = TestApp::start(&[]).await;
+    let options = database::options(&node.database_url(Role::Superuser)).unwrap();
+    let mut connection = options.connect().await.unwrap();
+    let mut tx = connection.begin().await.unwrap();
+    for statement in [
+        "insert into custody (kind, owner, id, kek_id, format, nonce, ciphertext, event_position)
+         select 'data_key', 'somebody-' || n, '', 'k', 1, '', '', 0 from generate_series(1, 64) n",
+        "analyze custody",
+        // As the appender sets them.
+        "set local plan_cache_mode = force_generic_plan",
+        "set local enable_seqscan = off",
+        "set local enable_hashjoin = off",
+        "set local enable_mergejoin = off",
+    ] {
+        tx.execute(statement).await.unwrap();
+    }
+    let before = entries_of_custody(&mut tx).await;
+    let about = &["somebody-7"];
+    let lost = append_about(&mut tx, about, ("test", "s1"), 0, 1, "r1", json!({})).await;
+    assert_eq!(lost.unwrap(), None);
+    assert_eq!(entries_of_custody(&mut tx).await - before, 1);
+    let about = &["nobody"];
+    let lost = append_about(&mut tx, about, ("test", "s2"), 0, 1, "r2", json!({})).await;
+    assert_eq!(lost.unwrap().as_deref(), Some("data_key"));
+    assert_eq!(entries_of_custody(&mut tx).await - before, 1);
+}
+
+/// Entries that this transaction has read in all indexes of custody.
+async fn entries_of_custody(connection: &mut PgConnection) -> i64 {
+    sqlx::query_scalar(
+        "select sum(pg_stat_get_xact_tuples_returned(indexrelid))::bigint from pg_index
+         where indrelid = 'custody'::regclass",
+    )
+    .fetch_one(connection)
+    .await
+    .unwrap()
 }
 
 /// Where statistics are old, PostgreSQL expects many rows of a query that finds few.

@@ -7,6 +7,7 @@ use mana_auth::effects;
 use mana_auth::mail::{Mail, MailKind};
 use mana_auth::store::idempotency::{Fingerprint, Known, Outcome};
 use mana_auth::store::{Actor, Context, RunError, StoreError, log};
+use serde_json::json;
 use sqlx::{Executor as _, PgPool};
 
 use crate::by_hand::append;
@@ -353,4 +354,41 @@ async fn destroy_data_key(admin: &PgPool, person: &Person) {
 fn a_mail_to(person: &Person) -> mana_auth::store::EffectDraft {
     let mail = Mail::to(MailKind::AccountExists, &person.email, &person.name, None);
     effects::mail(person.id.as_str(), &mail)
+}
+
+/// While nodes are replaced one by one, those of the version before write with the `append` that they know.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_append_of_the_version_before_stands_and_asks_as_it_did() {
+    let node = TestApp::start(&[]).await;
+    let ada = person("Ada");
+    ada.sign_up(&node.app).await.unwrap();
+    let mut app = node.app.pool.acquire().await.unwrap();
+    let mut append = async |id: &str, more: serde_json::Value| -> Option<String> {
+        sqlx::query_scalar(
+            "select reasons[1] from append(
+                 p_stream_type => '{test}', p_stream_id => array[$1], p_expected => '{0}', p_version => '{1}',
+                 p_subject => array[$2], p_command => '{1}', p_sequence => '{1}', p_event_type => '{test.happened}',
+                 p_event_version => '{1}', p_payload => '{\"{}\"}', p_metadata => '{\"{}\"}',
+                 p_event_id => array[gen_random_uuid()], p_model => '{}', p_rows => '{}', p_more => $3)",
+        )
+        .bind(id)
+        .bind(ada.id.as_str())
+        .bind(more)
+        .fetch_one(&mut *app)
+        .await
+        .unwrap()
+    };
+    let over = json!([{"command": 1, "id": "no-session", "user_id": ada.id.as_str()}]);
+    let lost = append("one", json!({ "session_lives": over })).await;
+    assert_eq!(lost.as_deref(), Some("session"));
+    let other = json!([{"command": 1, "owner": ada.id.as_str(), "written_by": 1}]);
+    let lost = append("two", json!({ "vault_seen": other })).await;
+    assert_eq!(lost.as_deref(), Some("vault"));
+    assert_eq!(append("three", json!({})).await, None);
+    let written = "events where aggregate_type = 'test'";
+    assert_eq!(
+        number(&node.admin, &format!("select count(*) from {written}")).await,
+        1
+    );
+    assert_dense(&node.admin).await;
 }
