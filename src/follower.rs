@@ -7,6 +7,7 @@
 
 mod kept;
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,6 +26,7 @@ use self::kept::{go_to, held_position, park, pass_over};
 use crate::app::App;
 use crate::lag::Lag;
 use crate::lease::{Held, Lease, RENEWED_EVERY};
+use crate::rows::{Cells, cells, copy};
 use crate::store::log::{self, StoredRow};
 use crate::store::opening::Opened;
 use crate::store::{Store, StoreError};
@@ -341,39 +343,34 @@ impl<'a> Follower<'a> {
             "{} deletes rows by their owner, which followers do not",
             model.name
         );
-        let (mut put, mut gone) = (vec![], vec![]);
+        let (mut put, mut keys, mut gone) = (vec![], vec![], vec![]);
         for (_, key, change) in changes.into_rows() {
             match change {
-                RowChange::Put(row) => put.push(row),
+                RowChange::Put(row) => {
+                    put.push(row);
+                    keys.push(key);
+                }
                 RowChange::Delete => gone.push(key),
                 RowChange::Patch(_) => bail!("{} patches rows, which followers do not", model.name),
             }
         }
         self.forget_closed(tx, &mut put).await?;
-        let (table, columns) = (model.name, model.columns.join(", "));
         if !gone.is_empty() {
-            sqlx::query(&format!("delete from read.{table} where id = any($1)"))
-                .bind(gone)
-                .execute(&mut *tx)
-                .await?;
+            delete(tx, model, &gone).await?;
         }
-        if !put.is_empty() {
-            let updates: Vec<String> = model
-                .columns
-                .iter()
-                .map(|column| format!("{column} = excluded.{column}"))
-                .collect();
-            sqlx::query(&format!(
-                "insert into read.{table} ({columns})
-                 select {columns} from jsonb_populate_recordset(null::read.{table}, $1)
-                 on conflict (id) do update set {}",
-                updates.join(", ")
-            ))
-            .bind(Value::Array(put.into_iter().map(Value::Object).collect()))
-            .execute(&mut *tx)
-            .await?;
+        if put.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let rows: Vec<Cells> = put.into_iter().map(|row| cells(model, row)).collect();
+        // The rows of new events are not there yet. Looking for them costs a third of all, so it is done only if one is.
+        let mut savepoint = tx.begin().await?;
+        match copy(&mut savepoint, model.name, model, rows.iter()).await {
+            Ok(()) => return Ok(savepoint.commit().await?),
+            Err(error) if is_there_already(&error) => savepoint.rollback().await?,
+            Err(error) => return Err(error),
+        }
+        delete(tx, model, &keys).await?;
+        copy(tx, model.name, model, rows.iter()).await
     }
 
     /// Takes out where people were whose accounts are closed (I-7). One that is not closed by now is not blanked until
@@ -402,6 +399,22 @@ fn stream(row: &StoredRow) -> (String, String) {
     (row.aggregate_type.clone(), row.aggregate_id.clone())
 }
 
+async fn delete(tx: &mut PgConnection, model: &Projection, keys: &[String]) -> sqlx::Result<()> {
+    let query = format!("delete from read.{} where id = any($1)", model.name);
+    sqlx::query(&query).bind(keys).execute(tx).await?;
+    Ok(())
+}
+
+/// Whether a row was refused because one with its key is there (PostgreSQL, appendix A: unique_violation).
+fn is_there_already(error: &anyhow::Error) -> bool {
+    code(error).as_deref() == Some("23505")
+}
+
+fn code(error: &anyhow::Error) -> Option<Cow<'_, str>> {
+    let error = error.downcast_ref::<sqlx::Error>()?;
+    error.as_database_error()?.code()
+}
+
 /// What a model follows between two positions, but for streams that wait.
 async fn followed(
     tx: &mut PgConnection,
@@ -419,8 +432,7 @@ async fn followed(
 /// What is wrong with a row that the database refuses for what is in it, and will refuse again; none if it is something
 /// else. The database's own words may hold a part of the row.
 fn refusal(error: &anyhow::Error) -> Option<String> {
-    let error = error.downcast_ref::<sqlx::Error>()?.as_database_error()?;
-    let code = error.code()?;
+    let code = code(error)?;
     // Data, rules and limits of size (PostgreSQL, appendix A).
     ["22", "23", "54"]
         .iter()

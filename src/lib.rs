@@ -42,6 +42,7 @@ pub mod passkeys;
 pub mod process;
 pub mod readings;
 pub mod rebuild;
+mod rows;
 pub mod second_factor;
 pub mod self_service;
 pub mod sessions;

@@ -11,22 +11,20 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use projections::erasures;
-use projections::{Changes, Kind, OwnedDelete, Projection, Row, RowChange};
+use projections::{Changes, Kind, OwnedDelete, Projection, RowChange};
 use serde::Serialize;
-use serde_json::Value;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Connection as _, FromRow as _, Row as _};
 use tokio::task::JoinHandle;
 
 use crate::follower;
+use crate::rows::{Cells, cell, cells, copy};
 use crate::store::Store;
 use crate::store::log::{self, StoredRow};
 use crate::store::opening::Opened;
 
 /// Positions read at a time: a page is opened and folded while the next ones are read.
 const PAGE: i64 = 5_000;
-/// Text sent to the database at a time, in bytes.
-const CHUNK_BYTES: usize = 1 << 20;
 /// Passes go on until no more events than this are missing.
 const NEARLY: i64 = 200;
 /// No more events than this are folded while appends wait; they wait for 2 s at most.
@@ -97,7 +95,7 @@ pub async fn rebuild(
     fold.everything(&mut connection, head, &mut progress)
         .await?;
     create(&mut connection, &fresh(model), model).await?;
-    copy(&mut connection, &fresh(model), model, fold.rows.iter()).await?;
+    copy(&mut connection, &fresh(model), model, fold.rows.values()).await?;
     let indexes = build_indexes(&mut connection, model).await?;
     for _ in 0..ATTEMPTS {
         let head = log::head(&mut connection).await?;
@@ -153,7 +151,7 @@ pub async fn compare(
     fold.everything(&mut tx, until, &mut progress).await?;
     let folded = format!("{}_compare", model.name);
     create(&mut tx, &folded, model).await?;
-    copy(&mut tx, &folded, model, fold.rows.iter()).await?;
+    copy(&mut tx, &folded, model, fold.rows.values()).await?;
     let of = |table: &str| {
         let columns: Vec<String> = model
             .columns
@@ -185,9 +183,6 @@ pub async fn compare(
         differing,
     })
 }
-
-/// Values of a row in the order of the model's columns, as COPY wants them: text or null.
-type Cells = Box<[Option<Box<str>>]>;
 
 /// What a page of events changes in one row.
 enum CellChange {
@@ -349,10 +344,7 @@ impl Fold {
             .bind(keys)
             .execute(&mut *connection)
             .await?;
-        let rows = self
-            .unwritten
-            .iter()
-            .filter_map(|key| self.rows.get_key_value(key));
+        let rows = self.unwritten.iter().filter_map(|key| self.rows.get(key));
         copy(connection, &table, self.model, rows).await
     }
 
@@ -408,55 +400,24 @@ fn changes(model: &Projection, events: &[Opened]) -> Page {
         owned: changes.take_owned(),
         rows: changes
             .into_rows()
-            .map(|(_, key, change)| (key, cells(model, change)))
+            .map(|(_, key, change)| (key, cell_change(model, change)))
             .collect(),
     }
 }
 
-fn cells(model: &Projection, change: RowChange) -> CellChange {
-    let all = |mut row: Row| {
-        model
-            .columns
-            .iter()
-            .map(|&c| row.remove(c).and_then(text))
-            .collect()
-    };
+fn cell_change(model: &Projection, change: RowChange) -> CellChange {
     match change {
-        RowChange::Put(row) => CellChange::Put(all(row)),
+        RowChange::Put(row) => CellChange::Put(cells(model, row)),
         RowChange::Patch(row) => CellChange::Patch(
             row.into_iter()
                 .filter_map(|(name, value)| {
                     let column = model.columns.iter().position(|&c| c == name)?;
-                    Some((column, text(value)))
+                    Some((column, cell(value)))
                 })
                 .collect(),
         ),
         RowChange::Delete => CellChange::Delete,
     }
-}
-
-fn text(value: Value) -> Option<Box<str>> {
-    match value {
-        Value::Null => None,
-        Value::String(text) => Some(text.into_boxed_str()),
-        Value::Array(items) => Some(array(&items).into_boxed_str()),
-        other @ (Value::Bool(_) | Value::Number(_) | Value::Object(_)) => {
-            Some(other.to_string().into_boxed_str())
-        }
-    }
-}
-
-/// An array of texts as PostgreSQL reads it. JSON arrays stand only inside of JSON objects.
-fn array(items: &[Value]) -> String {
-    let quoted = |text: &str| {
-        let escaped = text.replace('\\', "\\\\").replace('"', "\\\"");
-        format!("\"{escaped}\"")
-    };
-    let items: Vec<String> = items
-        .iter()
-        .map(|item| quoted(item.as_str().unwrap_or_default()))
-        .collect();
-    format!("{{{}}}", items.join(","))
 }
 
 /// Whether rows say where people were, also of those who are erased: they are blanked then, and stay. Inline models lose
@@ -506,57 +467,6 @@ async fn create(
     .await
     .with_context(|| format!("making the table read.{table}"))?;
     Ok(())
-}
-
-async fn copy(
-    connection: &mut PgConnection,
-    table: &str,
-    model: &Projection,
-    rows: impl Iterator<Item = (&String, &Cells)>,
-) -> anyhow::Result<()> {
-    let columns = model.columns.join(", ");
-    let mut copy = connection
-        .copy_in_raw(&format!("copy read.{table} ({columns}) from stdin"))
-        .await?;
-    let mut chunk = String::with_capacity(CHUNK_BYTES + CHUNK_BYTES / 8);
-    for (_, cells) in rows {
-        write_line(&mut chunk, cells);
-        if chunk.len() >= CHUNK_BYTES {
-            copy.send(chunk.as_bytes()).await?;
-            chunk.clear();
-        }
-    }
-    copy.send(chunk.as_bytes()).await?;
-    copy.finish()
-        .await
-        .with_context(|| format!("filling the table read.{table}"))?;
-    Ok(())
-}
-
-/// A row in the text format of COPY.
-fn write_line(line: &mut String, cells: &Cells) {
-    for (n, cell) in cells.iter().enumerate() {
-        if n > 0 {
-            line.push('\t');
-        }
-        let Some(cell) = cell else {
-            line.push_str("\\N");
-            continue;
-        };
-        let mut rest: &str = cell;
-        while let Some(at) = rest.find(['\\', '\t', '\n', '\r']) {
-            line.push_str(&rest[..at]);
-            line.push_str(match rest.as_bytes()[at] {
-                b'\\' => "\\\\",
-                b'\t' => "\\t",
-                b'\n' => "\\n",
-                _ => "\\r",
-            });
-            rest = &rest[at + 1..];
-        }
-        line.push_str(rest);
-    }
-    line.push('\n');
 }
 
 /// An index of the live table and the one that will take its place.
@@ -725,30 +635,6 @@ fn is_lock_timeout(error: &anyhow::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn values_survive_the_text_format_of_copy() {
-        let cells: Cells = [
-            Some("a\tb\\c\nd\re"),
-            None,
-            Some(""),
-            Some("\\N"),
-            Some("ä"),
-        ]
-        .into_iter()
-        .map(|cell| cell.map(Into::into))
-        .collect();
-        let mut line = String::new();
-        write_line(&mut line, &cells);
-        assert_eq!(line, "a\\tb\\\\c\\nd\\re\t\\N\t\t\\\\N\tä\n");
-    }
-
-    #[test]
-    fn arrays_of_texts_are_written_as_the_database_reads_them() {
-        let value = serde_json::json!([r#"a"b\c"#, "", "d,e}"]);
-        assert_eq!(text(value).as_deref(), Some(r#"{"a\"b\\c","","d,e}"}"#));
-        assert_eq!(text(serde_json::json!([])).as_deref(), Some("{}"));
-    }
 
     #[test]
     fn every_model_is_found_by_its_name() {

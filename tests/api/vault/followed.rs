@@ -312,7 +312,28 @@ async fn a_refused_row_parks_its_stream_and_no_other() {
     let parked = the_parked(&app).await;
     let wanted = (ada.user_id.as_str(), refused);
     assert_eq!((parked.stream_id.as_str(), parked.position), wanted);
-    assert_eq!(parked.error, "the database refuses its row (22P05)");
+    assert_eq!(parked.error, "the database refuses its row (22021)");
+}
+
+/// As after a backup of the models alone was put back.
+#[tokio::test]
+async fn a_row_that_is_there_already_is_written_anew() {
+    let app = TestApp::start(&[UNVERIFIED, PROXY]).await;
+    let [ada, _] = two_with_vaults(&app).await;
+    app.followed().await;
+    hold_back(&app).await;
+    fetch(&app, &ada).await;
+    fetch(&app, &ada).await;
+    let there = "insert into read.vault_audit (id, position, user_id, action, status, created_at)
+                 select event_id::text, position, 'nobody', 'rotate', 500, now() from events
+                 where position = (select max(position) from events)";
+    app.admin.execute(there).await.unwrap();
+    let_go(&app).await;
+    app.followed().await;
+    assert_eq!(rows(&app, &ada.user_id).await.len(), 3);
+    assert_eq!(compare(&app, model()).await.differing, Vec::<String>::new());
+    let parked = follower::parked(&app.admin, MODEL.name).await.unwrap();
+    assert!(parked.is_empty(), "{parked:?}");
 }
 
 /// What is wrong now need not be what was when the stream was parked.
