@@ -86,7 +86,7 @@ async fn an_erasure_waits_for_whoever_is_adding_rows_i7() {
         .await
         .unwrap();
     fetch(&app, &ada).await;
-    waits(&app, "insert into read.vault_audit").await;
+    waits(&app, "copy read.vault_audit").await;
     let watching = async {
         waits(&app, "select from followers.models").await;
         held.rollback().await.unwrap();
