@@ -135,10 +135,12 @@ pub async fn start(config: Config, parts: Parts) -> anyhow::Result<(Arc<App>, Ta
         .context("replaying the erasure ledger")?;
     let (pool, freshness) = (app.pool.clone(), app.store.freshness().clone());
     let (custody, vaults) = (app.store.custody().clone(), app.remembered_vaults.clone());
+    let recent = app.store.recent().clone();
     freshness.on_event(move |id, event_type, position| {
         vaults.hear(id, event_type, position);
         if event_type == log::ERASURE {
             custody.forget(id);
+            recent.clear();
         }
     });
     let (stop, stopped) = watch::channel(false);

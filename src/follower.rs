@@ -153,9 +153,11 @@ impl<'a> Follower<'a> {
     pub async fn step(&self, model: &'static Projection) -> anyhow::Result<Step> {
         let Some(held) = self.lease.take().await? else {
             gauge!("follower_leader").set(0.0);
+            self.store.recent().end();
             return Ok(Step::Standby);
         };
         gauge!("follower_leader").set(1.0);
+        self.store.recent().keep(held.fence);
         if let Some(position) = self.pass_over(model, &held).await? {
             gauge!("follower_position", "model" => model.name).set(position as f64);
             gauge!("follower_lag_events", "model" => model.name).set(0.0);
@@ -278,6 +280,13 @@ impl<'a> Follower<'a> {
             .iter()
             .map(|parked| (parked.stream_type.clone(), parked.stream_id.clone()));
         let mut waits: HashSet<_> = waiting.collect();
+        // What is wrong with any of them shows when they are read.
+        if waits.is_empty()
+            && let Some(events) = self.store.recent().take(page.0, page.1)
+            && self.add(tx, model, &events).await?.is_ok()
+        {
+            return Ok((events.len() as u64, vec![]));
+        }
         let together = followed(tx, model, page, &waits).await?;
         let all = together.len() as u64;
         if self.take_all(tx, model, &together).await?.is_ok() {
@@ -318,8 +327,18 @@ impl<'a> Follower<'a> {
             Err(StoreError::Broken(error)) => return Ok(Err(error)),
             Err(error) => return Err(error.into()),
         };
+        self.add(tx, model, &events).await
+    }
+
+    /// The same, of events that are open.
+    async fn add(
+        &self,
+        tx: &mut PgConnection,
+        model: &'static Projection,
+        events: &[Opened],
+    ) -> anyhow::Result<Result<(), String>> {
         let mut savepoint = tx.begin().await?;
-        if let Err(error) = self.write(&mut savepoint, model, &events).await {
+        if let Err(error) = self.write(&mut savepoint, model, events).await {
             savepoint.rollback().await?;
             return refusal(&error).map(Err).ok_or(error);
         }

@@ -183,6 +183,12 @@ pub fn owner_of<'a>(model: &str, row: &'a Row) -> Option<&'a str> {
     row.get(projection.owner?)?.as_str()
 }
 
+/// Whether a model of a kind reads streams of a type.
+pub fn any_reads(stream_type: &str, kind: Kind) -> bool {
+    ALL.iter()
+        .any(|model| model.kind == kind && model.streams.contains(&stream_type))
+}
+
 /// The changes of one command's events to all inline models.
 pub fn changes<'a>(events: impl IntoIterator<Item = Recorded<'a>>) -> Changes {
     let mut changes = Changes::default();

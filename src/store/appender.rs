@@ -20,6 +20,8 @@ use uuid::Uuid;
 use super::StoreError;
 use super::context::{SessionLives, VaultSeen};
 use super::freshness::Freshness;
+use super::opening::Opened;
+use super::recent::Recent;
 
 /// Most commands in one transaction: bounds how long the lock is held.
 const BATCH_MAX: usize = 128;
@@ -43,6 +45,8 @@ pub(crate) struct Commit {
     /// Which row of a vault must be as it was seen.
     pub vault_seen: Option<VaultSeen>,
     pub events: Vec<NewEvent>,
+    /// The same as they were before they were sealed, where a model follows them; they have no position yet.
+    pub followed: Vec<Opened>,
     /// Sections of `append`'s last argument, each entry a JSON object with at least one member, without its `command`.
     pub more: Vec<(&'static str, String)>,
     /// Row changes.
@@ -100,6 +104,7 @@ impl Appender {
     pub fn start(
         options: &PgConnectOptions,
         freshness: Arc<Freshness>,
+        recent: Arc<Recent>,
     ) -> (Self, tokio::task::JoinHandle<()>) {
         let options = options
             .clone()
@@ -122,6 +127,7 @@ impl Appender {
             options,
             connection: None,
             freshness,
+            recent,
             waiting: VecDeque::new(),
             taken: None,
         };
@@ -167,6 +173,7 @@ struct Writer {
     options: PgConnectOptions,
     connection: Option<PgConnection>,
     freshness: Arc<Freshness>,
+    recent: Arc<Recent>,
     /// Jobs that came in but touch what a batch before them touches.
     waiting: VecDeque<Job>,
     /// For the answers of the batch that is being written.
@@ -334,7 +341,12 @@ impl Writer {
         }
     }
 
-    fn answer(&self, job: Job, outcome: Result<i64, StoreError>) {
+    fn answer(&self, mut job: Job, outcome: Result<i64, StoreError>) {
+        if let Ok(position) = outcome {
+            let followed = std::mem::take(&mut job.commit.followed);
+            self.recent
+                .written(position, job.commit.events.len(), followed);
+        }
         // A caller that went away changes nothing: the events stand.
         let _ = job.answer.send(Answer {
             outcome,

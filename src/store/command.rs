@@ -13,12 +13,14 @@ use cqrs_es::{
     Aggregate, AggregateContext, AggregateError, DomainEvent, EventEnvelope, EventStore,
 };
 use postgres_es::PostgresEventRepository;
-use projections::{AnyEvent, Recorded, RowChange};
+use projections::{AnyEvent, Kind, Recorded, RowChange};
 use serde::Serialize;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::appender::{self, Commit, NewEvent, RowWrite};
 use super::context::Context;
+use super::opening::{Opened, PartOf};
 use super::sealed::{self, DataKeys, EventPlace};
 use super::{Done, Inner, StoreError};
 use crate::crypto::hex::encode as hex;
@@ -267,6 +269,7 @@ impl<'a> CommandStore<'a> {
             lives: self.context.lives.clone(),
             vault_seen: self.context.vault_seen.clone(),
             events: Vec::with_capacity(events.len()),
+            followed: vec![],
             more: vec![],
             rows: vec![],
             keys: vec![stream_key(A::TYPE, id)],
@@ -339,7 +342,14 @@ impl<'a> CommandStore<'a> {
                 .push(format!("idempotency {}", entry["key_hash"]));
             commit.add("idempotency", &entry);
         }
-        self.add_rows(&mut commit, events);
+        let any: Vec<AnyEvent> = events.iter().cloned().map(Into::into).collect();
+        if projections::any_reads(A::TYPE, Kind::Inline) {
+            self.add_rows(&mut commit, &any);
+        }
+        if projections::any_reads(A::TYPE, Kind::Async) {
+            let opened = |(new, event): (&NewEvent, _)| self.opened(id, new.event_id, event);
+            commit.followed = commit.events.iter().zip(any).map(opened).collect();
+        }
         let position = self.store.appender.append(commit).await?;
         if !self.context.effects.is_empty() {
             self.store.freshness.effect_queued();
@@ -347,15 +357,33 @@ impl<'a> CommandStore<'a> {
         Ok(position)
     }
 
-    fn add_rows<E: StoredEvent + Into<AnyEvent>>(&self, commit: &mut Commit, events: &[E]) {
-        let any: Vec<AnyEvent> = events.iter().cloned().map(Into::into).collect();
-        let recorded = any.iter().zip(&commit.events).map(|(event, new)| Recorded {
-            stream_id: &commit.stream_id,
-            event_id: new.event_id,
-            client: self.context.client.as_ref().map(|(_, client)| client),
-            logged: None,
+    /// An event as it will be read.
+    fn opened(&self, stream_id: &str, event_id: Uuid, event: AnyEvent) -> Opened {
+        let context = self.context;
+        Opened {
+            stream_id: stream_id.to_owned(),
+            event_id,
+            position: 0,
+            part_of: PartOf {
+                session_id: context.session_id.clone(),
+                request_id: context.correlation_id.clone(),
+            },
+            client: context.client.as_ref().map(|(_, client)| client.clone()),
             event,
-        });
+        }
+    }
+
+    fn add_rows(&self, commit: &mut Commit, events: &[AnyEvent]) {
+        let recorded = events
+            .iter()
+            .zip(&commit.events)
+            .map(|(event, new)| Recorded {
+                stream_id: &commit.stream_id,
+                event_id: new.event_id,
+                client: self.context.client.as_ref().map(|(_, client)| client),
+                logged: None,
+                event,
+            });
         let mut changes = projections::changes(recorded);
         for delete in changes.take_owned() {
             commit.keys.push(owned(delete.model, &delete.owner));

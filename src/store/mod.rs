@@ -14,6 +14,7 @@ pub mod head;
 pub mod idempotency;
 pub mod log;
 pub mod opening;
+pub mod recent;
 pub mod sealed;
 pub mod together;
 mod turns;
@@ -36,6 +37,7 @@ use self::claims::Claims;
 use self::command::{CommandStore, Folded, decide};
 pub use self::context::{Actor, Client, Context, EffectDraft};
 use self::freshness::Freshness;
+use self::recent::Recent;
 use self::turns::Turns;
 use crate::crypto::key_ring::KekUsedUp;
 use crate::custody::Custody;
@@ -196,6 +198,7 @@ pub(crate) struct Inner {
     custody: Custody,
     claims: Claims,
     freshness: Arc<Freshness>,
+    recent: Arc<Recent>,
     upcasters: Vec<Box<dyn EventUpcaster>>,
     folded: Cache<(&'static str, String), Arc<dyn std::any::Any + Send + Sync>>,
     turns: Turns,
@@ -213,7 +216,8 @@ impl Store {
         node: String,
     ) -> (Self, tokio::task::JoinHandle<()>) {
         let freshness = Arc::new(Freshness::default());
-        let (appender, task) = Appender::start(options, freshness.clone());
+        let recent = Arc::new(Recent::default());
+        let (appender, task) = Appender::start(options, freshness.clone(), recent.clone());
         let folded = Cache::builder().max_capacity(FOLDED).build();
         let upcasters = upcast::upcasters();
         (
@@ -223,6 +227,7 @@ impl Store {
                 custody,
                 claims,
                 freshness,
+                recent,
                 upcasters,
                 folded,
                 turns: Turns::default(),
@@ -235,6 +240,11 @@ impl Store {
     /// What this node knows of the log's head.
     pub fn freshness(&self) -> &Arc<Freshness> {
         &self.0.freshness
+    }
+
+    /// What this node has written last.
+    pub fn recent(&self) -> &Arc<Recent> {
+        &self.0.recent
     }
 
     /// Connections to the database of the log.

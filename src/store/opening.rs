@@ -43,9 +43,9 @@ pub struct Opened {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PartOf {
     /// A session.
-    session_id: Option<String>,
+    pub session_id: Option<String>,
     /// A request.
-    request_id: Option<String>,
+    pub request_id: Option<String>,
 }
 
 /// What is read of an event's metadata.

@@ -315,6 +315,32 @@ async fn a_refused_row_parks_its_stream_and_no_other() {
     assert_eq!(parked.error, "the database refuses its row (22021)");
 }
 
+/// A node that follows what it has written itself does not read it back.
+#[tokio::test]
+async fn what_a_node_has_written_itself_is_not_read_back() {
+    let app = TestApp::start(&[UNVERIFIED, PROXY]).await;
+    let [ada, _] = two_with_vaults(&app).await;
+    app.followed().await;
+    let mut held = app.admin.begin().await.unwrap();
+    held.execute("select from followers.models for update")
+        .await
+        .unwrap();
+    fetch(&app, &ada).await;
+    let last = "aggregate_type = 'vault' and position = (select max(position) from events)";
+    for sql in [
+        &format!("create table spare as select * from events where {last}"),
+        &format!("update events set payload = '{{\"unheard_of\": {{}}}}' where {last}"),
+    ] {
+        tamper(&app, sql).await;
+    }
+    held.rollback().await.unwrap();
+    app.followed().await;
+    assert_eq!(rows(&app, &ada.user_id).await.len(), 2);
+    let back = "update events e set payload = s.payload from spare s where e.event_id = s.event_id";
+    tamper(&app, back).await;
+    assert_eq!(compare(&app, model()).await.differing, Vec::<String>::new());
+}
+
 /// As after a backup of the models alone was put back.
 #[tokio::test]
 async fn a_row_that_is_there_already_is_written_anew() {
