@@ -7,7 +7,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use metrics::{counter, histogram};
@@ -52,9 +53,21 @@ pub(crate) struct Commit {
     /// Row changes.
     pub rows: Vec<RowWrite>,
     /// What no other command of the same batch may touch.
-    pub keys: Vec<String>,
+    pub keys: Vec<Touched>,
     /// How long it may wait for others to be written with.
     pub patience: Duration,
+}
+
+/// Something that a command touches, as a number: two things that have the same by chance are touched in turn.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Touched(u64);
+
+impl Touched {
+    /// What these words name.
+    pub fn of(words: &[&str]) -> Self {
+        static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        Self(HASHER.hash_one(words))
+    }
 }
 
 /// What becomes of one row of a read model.
@@ -229,13 +242,13 @@ impl Writer {
 
     /// Takes jobs in order, leaving those that touch the same stream, claim or secret as one before them.
     fn next_batch(&mut self) -> Vec<Job> {
-        let mut touched: HashSet<String> = HashSet::new();
+        let mut touched: HashSet<Touched> = HashSet::new();
         let mut batch = Vec::new();
         let mut left = VecDeque::new();
         for job in self.waiting.drain(..) {
             let free =
                 batch.len() < BATCH_MAX && !job.commit.keys.iter().any(|key| touched.contains(key));
-            touched.extend(job.commit.keys.iter().cloned());
+            touched.extend(&job.commit.keys);
             if free {
                 batch.push(job)
             } else {

@@ -18,16 +18,18 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::appender::{self, Commit, NewEvent, RowWrite};
+use super::appender::{self, Commit, NewEvent, RowWrite, Touched};
 use super::context::Context;
+use super::idempotency::Idempotent;
 use super::opening::{Opened, PartOf};
-use super::sealed::{self, DataKeys, EventPlace};
+use super::sealed::{self, DataKeys, EventPlace, SealError, Unsealed};
 use super::{Done, Inner, StoreError};
 use crate::crypto::hex::encode as hex;
+use crate::tokens::TokenChange;
 
 /// What commands of the same stream have in common: two of them are never in one batch.
-fn stream_key(stream_type: &str, id: &str) -> String {
-    format!("stream {stream_type} {id}")
+fn stream_key(stream_type: &str, id: &str) -> Touched {
+    Touched::of(&["stream", stream_type, id])
 }
 
 /// What is written with each event about how it came about.
@@ -247,12 +249,9 @@ impl<'a> CommandStore<'a> {
             self.store.custody.ring().check_budget()?;
         }
         let id = folded.id.as_str();
-        let payloads: Vec<Value> = events
-            .iter()
-            .map(|event| {
-                serde_json::to_value(event).map_err(|error| StoreError::Broken(error.to_string()))
-            })
-            .collect::<Result<_, _>>()?;
+        let broken = |error: SealError| StoreError::Broken(error.to_string());
+        let payloads: Result<Vec<_>, _> = events.iter().map(Unsealed::of).collect();
+        let payloads = payloads.map_err(broken)?;
         let keys = self.keys(&payloads).await?;
 
         let mut commit = Commit {
@@ -275,7 +274,7 @@ impl<'a> CommandStore<'a> {
             keys: vec![stream_key(A::TYPE, id)],
             patience: self.context.patience,
         };
-        for (n, (event, mut payload)) in events.iter().zip(payloads).enumerate() {
+        for (n, (event, payload)) in events.iter().zip(payloads).enumerate() {
             let event_id = crate::ids::event();
             let (event_type, event_version) = (event.event_type(), event.event_version());
             let text_id = event_id.to_string();
@@ -286,13 +285,12 @@ impl<'a> CommandStore<'a> {
                 event_type: &event_type,
                 event_version: &event_version,
             };
-            sealed::seal(&mut payload, place, &keys)
-                .map_err(|error| StoreError::Broken(error.to_string()))?;
+            let payload = payload.seal(place, &keys).map_err(broken)?;
             commit.events.push(NewEvent {
                 sequence: as_i64(folded.version + 1 + n),
                 event_type,
                 event_version,
-                payload: appender::json(&payload),
+                payload,
                 metadata: self.metadata(&text_id, &keys),
                 event_id,
             });
@@ -301,29 +299,24 @@ impl<'a> CommandStore<'a> {
         self.add_effects(&mut commit, &keys)?;
         for seen in &self.context.seen {
             let entry = seen.entry();
-            commit.keys.push(format!(
-                "custody {} {} {}",
-                entry["kind"], entry["owner"], entry["id"]
-            ));
+            commit.keys.push(secret(&entry));
             commit.add("custody_seen", &entry);
         }
         for change in &self.context.tokens {
             let (section, entry) = change.entry(&keys)?;
             // Tokens of a person are withdrawn together, so their commands take turns.
-            commit.keys.push(format!("tokens {}", entry["user_id"]));
+            let user_id = entry["user_id"].as_str().unwrap_or_default();
+            commit.keys.push(Touched::of(&["tokens", user_id]));
             commit.add(section, &entry);
         }
         if let Some(user_id) = &self.context.admin_leaves {
             // Two who leave in one batch would each see the other stay.
-            commit.keys.push("admins".to_owned());
+            commit.keys.push(Touched::of(&["admins"]));
             commit.add("admin_leaves", &json!({"user_id": user_id}));
         }
         for change in &self.context.custody {
             let (section, entry) = change.entry();
-            commit.keys.push(format!(
-                "custody {} {} {}",
-                entry["kind"], entry["owner"], entry["id"]
-            ));
+            commit.keys.push(secret(&entry));
             commit.add(section, &entry);
         }
         if let Some(session) = &self.context.lives {
@@ -337,9 +330,8 @@ impl<'a> CommandStore<'a> {
         }
         if let Some(idempotent) = &self.context.idempotent {
             let entry = idempotent.entry(&keys)?;
-            commit
-                .keys
-                .push(format!("idempotency {}", entry["key_hash"]));
+            let key_hash = entry["key_hash"].as_str().unwrap_or_default();
+            commit.keys.push(Touched::of(&["idempotency", key_hash]));
             commit.add("idempotency", &entry);
         }
         let any: Vec<AnyEvent> = events.iter().cloned().map(Into::into).collect();
@@ -413,42 +405,23 @@ impl<'a> CommandStore<'a> {
     }
 
     /// Data keys of all subjects in the events and the context.
-    async fn keys(&self, payloads: &[Value]) -> Result<DataKeys, StoreError> {
-        let mut subjects: BTreeSet<String> = payloads.iter().flat_map(sealed::subjects).collect();
-        subjects.extend(
-            self.context
-                .client
-                .iter()
-                .map(|(subject, _)| subject.clone()),
-        );
-        subjects.extend(
-            self.context
-                .effects
-                .iter()
-                .map(|effect| effect.subject.clone()),
-        );
-        subjects.extend(
-            self.context
-                .tokens
-                .iter()
-                .filter_map(|change| change.subject().map(str::to_owned)),
-        );
-        subjects.extend(
-            self.context
-                .idempotent
-                .iter()
-                .map(|idempotent| idempotent.subject().to_owned()),
-        );
-        let known: Vec<String> = subjects
-            .iter()
-            .filter(|subject| !self.context.new_keys.contains_key(*subject))
-            .cloned()
-            .collect();
-        let mut keys = self.store.custody.data_keys(&known).await?;
-        if keys.len() < known.len() {
+    async fn keys(&self, payloads: &[Unsealed]) -> Result<DataKeys, StoreError> {
+        let context = self.context;
+        let mut subjects: Vec<&str> = payloads.iter().flat_map(Unsealed::subjects).collect();
+        subjects.extend(context.client.iter().map(|(subject, _)| subject.as_str()));
+        subjects.extend(context.effects.iter().map(|effect| effect.subject.as_str()));
+        subjects.extend(context.tokens.iter().filter_map(TokenChange::subject));
+        subjects.extend(context.idempotent.iter().map(Idempotent::subject));
+        subjects.sort_unstable();
+        subjects.dedup();
+        subjects.retain(|subject| !context.new_keys.contains_key(*subject));
+        let mut keys = self.store.custody.data_keys(&subjects).await?;
+        if keys.len() < subjects.len() {
             return Err(StoreError::NoDataKey);
         }
-        keys.extend(self.context.new_keys.clone());
+        if !context.new_keys.is_empty() {
+            keys.extend(context.new_keys.clone());
+        }
         Ok(keys)
     }
 
@@ -487,9 +460,8 @@ impl<'a> CommandStore<'a> {
                 }
             };
             let key_hash = hex(&self.store.claims.hash(*scope, value));
-            commit
-                .keys
-                .push(format!("claim {} {key_hash}", scope.as_str()));
+            let claim = ["claim", scope.as_str(), &key_hash];
+            commit.keys.push(Touched::of(&claim));
             let entry = json!({"scope": scope.as_str(), "key_hash": key_hash, "owner": commit.stream_id, "pepper_id": self.store.claims.pepper_id()});
             commit.add(section, &entry);
         }
@@ -532,8 +504,15 @@ where
 
 /// Rows of an owner that end together are not put by another command of the same batch: within a batch, all
 /// deletes come first.
-fn owned(model: &str, owner: &str) -> String {
-    format!("owned {model} {owner}")
+fn owned(model: &str, owner: &str) -> Touched {
+    Touched::of(&["owned", model, owner])
+}
+
+/// The secret that an entry is about.
+fn secret(entry: &Value) -> Touched {
+    let [kind, owner, id] =
+        ["kind", "owner", "id"].map(|name| entry[name].as_str().unwrap_or_default());
+    Touched::of(&["custody", kind, owner, id])
 }
 
 fn as_i64(version: usize) -> i64 {
@@ -570,7 +549,7 @@ where
         let position = match self.write(&events, &folded).await {
             Ok(position) => position,
             Err(error) => {
-                self.store.folded.invalidate(&cached);
+                self.store.folded.remove(&cached);
                 return Err(framework_error(error));
             }
         };

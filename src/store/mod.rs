@@ -25,8 +25,8 @@ use std::sync::Arc;
 use aggregates::StoredEvent;
 use cqrs_es::persist::EventUpcaster;
 use cqrs_es::{Aggregate, AggregateError};
-use moka::sync::Cache;
 use projections::AnyEvent;
+use quick_cache::sync::Cache;
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::MutexGuard;
@@ -55,8 +55,8 @@ pub fn forget_written() {
 
 /// How often a command is tried when other nodes write to the same stream.
 const ATTEMPTS: u32 = 5;
-/// Folded aggregates kept per type; the stream version checked at the append proves them current.
-const FOLDED: u64 = 20_000;
+/// Folded aggregates kept; the stream version checked at the append proves them current.
+const FOLDED: usize = 20_000;
 
 /// Why a command could not be written. None of these is the fault of the command itself.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -218,7 +218,7 @@ impl Store {
         let freshness = Arc::new(Freshness::default());
         let recent = Arc::new(Recent::default());
         let (appender, task) = Appender::start(options, freshness.clone(), recent.clone());
-        let folded = Cache::builder().max_capacity(FOLDED).build();
+        let folded = Cache::new(FOLDED);
         let upcasters = upcast::upcasters();
         (
             Self(Arc::new(Inner {

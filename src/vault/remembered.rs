@@ -4,26 +4,22 @@
 //! version of the stream. What is changed on another node, or erased, is forgotten as soon as the log tells of it (I-7).
 //! A key that was given out changes only the version: what was remembered before is passed over.
 
-use std::time::Duration;
-
 use aggregates::user::User;
 use aggregates::vault::{KEY_FETCHED, Vault};
 use cqrs_es::Aggregate as _;
-use moka::sync::Cache;
+use quick_cache::sync::Cache;
 
 use super::row::Stored;
 use crate::store::freshness::Freshness;
 
-const MOST: u64 = 50_000;
-const FOR: Duration = Duration::from_mins(10);
+const MOST: usize = 20_000;
 
 /// Vaults by their owners, each with the position of the event that it was seen at.
 pub struct Remembered(Cache<String, (i64, Stored)>);
 
 impl Default for Remembered {
     fn default() -> Self {
-        let cache = Cache::builder().max_capacity(MOST).time_to_live(FOR);
-        Self(cache.build())
+        Self(Cache::new(MOST))
     }
 }
 
@@ -41,7 +37,7 @@ impl Remembered {
         self.0.insert(owner.clone(), (position, stored));
         // Looked at afterwards: whoever tells of it now finds the vault here and forgets it.
         if !is_last(freshness, &owner, position) {
-            self.0.invalidate(&owner);
+            self.0.remove(&owner);
         }
     }
 
@@ -54,9 +50,7 @@ impl Remembered {
 
     /// Forgets a vault, unless it was seen at `position` or later.
     pub(super) fn forget(&self, owner: &str, position: i64) {
-        if self.0.get(owner).is_some_and(|(seen, _)| seen < position) {
-            self.0.invalidate(owner);
-        }
+        self.0.remove_if(owner, |(seen, _)| *seen < position);
     }
 }
 
