@@ -99,14 +99,10 @@ impl Unsealed {
     /// If it is no JSON, or a personal field has no subject.
     pub fn of(event: &impl Serialize) -> Result<Self, SealError> {
         let text = serde_json::to_string(event).map_err(|_| SealError::Shape(String::new()))?;
-        let mut unsealed = Self {
-            text: Zeroizing::new(text),
-            fields: vec![],
-        };
+        let text = Zeroizing::new(text);
         let mut fields = vec![];
-        unsealed.find(&unsealed.text, &mut String::new(), &mut fields)?;
-        unsealed.fields = fields;
-        Ok(unsealed)
+        find(&text, &text, &mut String::new(), &mut fields)?;
+        Ok(Self { text, fields })
     }
 
     /// Whom its personal fields are about.
@@ -141,21 +137,30 @@ impl Unsealed {
         out.push_str(&self.text[from..]);
         Ok(out)
     }
+}
 
-    /// Finds the personal fields in a part of the text.
-    fn find(&self, part: &str, path: &mut String, found: &mut Vec<Field>) -> Result<(), SealError> {
-        if !part.contains(MARKER) {
-            return Ok(());
-        }
-        let length = path.len();
-        if let Ok(Members(members)) = serde_json::from_str(part) {
+/// Finds the personal fields in a part of a text.
+fn find(
+    text: &str,
+    part: &str,
+    path: &mut String,
+    found: &mut Vec<Field>,
+) -> Result<(), SealError> {
+    if !part.contains(MARKER) {
+        return Ok(());
+    }
+    let shape = |path: &str| SealError::Shape(path.to_owned());
+    let length = path.len();
+    match part.as_bytes()[0] {
+        b'{' => {
+            let Members(members) = serde_json::from_str(part).map_err(|_| shape(path))?;
             for (name, value) in members {
+                let value = value.get();
                 if name == MARKER {
-                    let shape = |_| SealError::Shape(path.clone());
-                    let About { subject } = serde_json::from_str(value.get()).map_err(shape)?;
-                    let start = value.get().as_ptr().addr() - self.text.as_ptr().addr();
+                    let About { subject } = serde_json::from_str(value).map_err(|_| shape(path))?;
+                    let start = value.as_ptr().addr() - text.as_ptr().addr();
                     found.push(Field {
-                        at: start..start + value.get().len(),
+                        at: start..start + value.len(),
                         path: path.clone(),
                         subject,
                     });
@@ -163,19 +168,22 @@ impl Unsealed {
                 }
                 path.push('.');
                 path.push_str(&name);
-                self.find(value.get(), path, found)?;
-                path.truncate(length);
-            }
-        } else if let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(part) {
-            for (index, item) in items.into_iter().enumerate() {
-                path.push_str(&format!("[{index}]"));
-                self.find(item.get(), path, found)?;
+                find(text, value, path, found)?;
                 path.truncate(length);
             }
         }
-        // Or a text in which the marker stands: that is no field.
-        Ok(())
+        b'[' => {
+            let items: Vec<&RawValue> = serde_json::from_str(part).map_err(|_| shape(path))?;
+            for (index, item) in items.into_iter().enumerate() {
+                path.push_str(&format!("[{index}]"));
+                find(text, item.get(), path, found)?;
+                path.truncate(length);
+            }
+        }
+        // A text in which the marker stands is no field.
+        _ => {}
     }
+    Ok(())
 }
 
 /// Names and values of a JSON object, where they stand.
