@@ -440,17 +440,16 @@ impl Custody {
     /// When the database does not answer or a row does not open.
     pub async fn data_keys(
         &self,
-        subjects: &[impl AsRef<str> + Sync],
+        subjects: &[String],
     ) -> Result<HashMap<String, Arc<Key32>>, CustodyError> {
         let mut found = HashMap::with_capacity(subjects.len());
         let mut missing = Vec::new();
         for subject in subjects {
-            let subject = subject.as_ref();
             match self.data_keys.get(subject) {
                 Some(key) => {
-                    found.insert(subject.to_owned(), key);
+                    found.insert(subject.clone(), key);
                 }
-                None => missing.push(subject),
+                None => missing.push(subject.as_str()),
             }
         }
         if missing.is_empty() {

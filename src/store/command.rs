@@ -20,12 +20,10 @@ use uuid::Uuid;
 
 use super::appender::{self, Commit, NewEvent, RowWrite, Touched};
 use super::context::Context;
-use super::idempotency::Idempotent;
 use super::opening::{Opened, PartOf};
-use super::sealed::{self, DataKeys, EventPlace, SealError, Unsealed};
+use super::sealed::{self, DataKeys, EventPlace};
 use super::{Done, Inner, StoreError};
 use crate::crypto::hex::encode as hex;
-use crate::tokens::TokenChange;
 
 /// What commands of the same stream have in common: two of them are never in one batch.
 fn stream_key(stream_type: &str, id: &str) -> Touched {
@@ -249,9 +247,12 @@ impl<'a> CommandStore<'a> {
             self.store.custody.ring().check_budget()?;
         }
         let id = folded.id.as_str();
-        let broken = |error: SealError| StoreError::Broken(error.to_string());
-        let payloads: Result<Vec<_>, _> = events.iter().map(Unsealed::of).collect();
-        let payloads = payloads.map_err(broken)?;
+        let payloads: Vec<Value> = events
+            .iter()
+            .map(|event| {
+                serde_json::to_value(event).map_err(|error| StoreError::Broken(error.to_string()))
+            })
+            .collect::<Result<_, _>>()?;
         let keys = self.keys(&payloads).await?;
 
         let mut commit = Commit {
@@ -274,7 +275,7 @@ impl<'a> CommandStore<'a> {
             keys: vec![stream_key(A::TYPE, id)],
             patience: self.context.patience,
         };
-        for (n, (event, payload)) in events.iter().zip(payloads).enumerate() {
+        for (n, (event, mut payload)) in events.iter().zip(payloads).enumerate() {
             let event_id = crate::ids::event();
             let (event_type, event_version) = (event.event_type(), event.event_version());
             let text_id = event_id.to_string();
@@ -285,12 +286,13 @@ impl<'a> CommandStore<'a> {
                 event_type: &event_type,
                 event_version: &event_version,
             };
-            let payload = payload.seal(place, &keys).map_err(broken)?;
+            sealed::seal(&mut payload, place, &keys)
+                .map_err(|error| StoreError::Broken(error.to_string()))?;
             commit.events.push(NewEvent {
                 sequence: as_i64(folded.version + 1 + n),
                 event_type,
                 event_version,
-                payload,
+                payload: appender::json(&payload),
                 metadata: self.metadata(&text_id, &keys),
                 event_id,
             });
@@ -405,23 +407,42 @@ impl<'a> CommandStore<'a> {
     }
 
     /// Data keys of all subjects in the events and the context.
-    async fn keys(&self, payloads: &[Unsealed]) -> Result<DataKeys, StoreError> {
-        let context = self.context;
-        let mut subjects: Vec<&str> = payloads.iter().flat_map(Unsealed::subjects).collect();
-        subjects.extend(context.client.iter().map(|(subject, _)| subject.as_str()));
-        subjects.extend(context.effects.iter().map(|effect| effect.subject.as_str()));
-        subjects.extend(context.tokens.iter().filter_map(TokenChange::subject));
-        subjects.extend(context.idempotent.iter().map(Idempotent::subject));
-        subjects.sort_unstable();
-        subjects.dedup();
-        subjects.retain(|subject| !context.new_keys.contains_key(*subject));
-        let mut keys = self.store.custody.data_keys(&subjects).await?;
-        if keys.len() < subjects.len() {
+    async fn keys(&self, payloads: &[Value]) -> Result<DataKeys, StoreError> {
+        let mut subjects: BTreeSet<String> = payloads.iter().flat_map(sealed::subjects).collect();
+        subjects.extend(
+            self.context
+                .client
+                .iter()
+                .map(|(subject, _)| subject.clone()),
+        );
+        subjects.extend(
+            self.context
+                .effects
+                .iter()
+                .map(|effect| effect.subject.clone()),
+        );
+        subjects.extend(
+            self.context
+                .tokens
+                .iter()
+                .filter_map(|change| change.subject().map(str::to_owned)),
+        );
+        subjects.extend(
+            self.context
+                .idempotent
+                .iter()
+                .map(|idempotent| idempotent.subject().to_owned()),
+        );
+        let known: Vec<String> = subjects
+            .iter()
+            .filter(|subject| !self.context.new_keys.contains_key(*subject))
+            .cloned()
+            .collect();
+        let mut keys = self.store.custody.data_keys(&known).await?;
+        if keys.len() < known.len() {
             return Err(StoreError::NoDataKey);
         }
-        if !context.new_keys.is_empty() {
-            keys.extend(context.new_keys.clone());
-        }
+        keys.extend(self.context.new_keys.clone());
         Ok(keys)
     }
 

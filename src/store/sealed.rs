@@ -3,20 +3,13 @@
 //! Each field is bound to its exact place: aggregate type and id, event id, stored event type and
 //! version, path of the field, subject and key version. Moved anywhere else it does not open.
 
-use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
-use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 
 use aggregates::personal::MARKER;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use zeroize::Zeroizing;
 
 use crate::crypto::aead::{self, Key32};
 
@@ -77,157 +70,32 @@ fn visit(value: &Value, each: &mut impl FnMut(&Value)) {
     }
 }
 
-/// The JSON of an event before it is sealed, and where its personal fields are. It stays text: most of it is written as it
-/// is.
-pub struct Unsealed {
-    text: Zeroizing<String>,
-    fields: Vec<Field>,
-}
-
-/// A personal field.
-struct Field {
-    /// Where its object is in the text.
-    at: Range<usize>,
-    path: String,
-    subject: String,
-}
-
-impl Unsealed {
-    /// Of an event.
-    ///
-    /// # Errors
-    /// If it is no JSON, or a personal field has no subject.
-    pub fn of(event: &impl Serialize) -> Result<Self, SealError> {
-        let text = serde_json::to_string(event).map_err(|_| SealError::Shape(String::new()))?;
-        let text = Zeroizing::new(text);
-        let mut fields = vec![];
-        find(&text, &text, &mut String::new(), &mut fields)?;
-        Ok(Self { text, fields })
-    }
-
-    /// Whom its personal fields are about.
-    pub fn subjects(&self) -> impl Iterator<Item = &str> {
-        self.fields.iter().map(|field| field.subject.as_str())
-    }
-
-    /// With the sealed form in the place of each personal value.
-    ///
-    /// # Errors
-    /// If a subject has no key: then nothing may be written about them.
-    pub fn seal(&self, place: EventPlace<'_>, keys: &DataKeys) -> Result<String, SealError> {
-        let mut out = String::with_capacity(self.text.len() + 128 * self.fields.len());
-        let mut from = 0;
-        for Field { at, path, subject } in &self.fields {
-            let shape = |_| SealError::Shape(path.clone());
-            let open: Open<'_> = serde_json::from_str(&self.text[at.clone()]).map_err(shape)?;
-            let key = keys.get(subject);
-            let key = key.ok_or_else(|| SealError::NoKey(subject.clone()))?;
-            let aad = aad(place, path, subject, KEY_VERSION);
-            let (nonce, ciphertext) =
-                aead::seal(key, &aad, &aead::pad(open.value.get().as_bytes()));
-            let sealed = Sealed {
-                subject,
-                key: KEY_VERSION,
-                sealed: STANDARD.encode([nonce.as_slice(), &ciphertext].concat()),
-            };
-            out.push_str(&self.text[from..at.start]);
-            out.push_str(&serde_json::to_string(&sealed).map_err(shape)?);
-            from = at.end;
-        }
-        out.push_str(&self.text[from..]);
-        Ok(out)
-    }
-}
-
-/// Finds the personal fields in a part of a text.
-fn find(
-    text: &str,
-    part: &str,
-    path: &mut String,
-    found: &mut Vec<Field>,
-) -> Result<(), SealError> {
-    if !part.contains(MARKER) {
-        return Ok(());
-    }
-    let shape = |path: &str| SealError::Shape(path.to_owned());
-    let length = path.len();
-    match part.as_bytes()[0] {
-        b'{' => {
-            let Members(members) = serde_json::from_str(part).map_err(|_| shape(path))?;
-            for (name, value) in members {
-                let value = value.get();
-                if name == MARKER {
-                    let About { subject } = serde_json::from_str(value).map_err(|_| shape(path))?;
-                    let start = value.as_ptr().addr() - text.as_ptr().addr();
-                    found.push(Field {
-                        at: start..start + value.len(),
-                        path: path.clone(),
-                        subject,
-                    });
-                    continue;
-                }
-                path.push('.');
-                path.push_str(&name);
-                find(text, value, path, found)?;
-                path.truncate(length);
-            }
-        }
-        b'[' => {
-            let items: Vec<&RawValue> = serde_json::from_str(part).map_err(|_| shape(path))?;
-            for (index, item) in items.into_iter().enumerate() {
-                path.push_str(&format!("[{index}]"));
-                find(text, item.get(), path, found)?;
-                path.truncate(length);
-            }
-        }
-        // A text in which the marker stands is no field.
-        _ => {}
-    }
-    Ok(())
-}
-
-/// Names and values of a JSON object, where they stand.
-struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
-        impl<'de> Visitor<'de> for Object {
-            type Value = Members<'de>;
-            fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-                to.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
-                let mut all = vec![];
-                while let Some(Name(name)) = members.next_key()? {
-                    all.push((name, members.next_value()?));
-                }
-                Ok(Members(all))
-            }
-        }
-        deserializer.deserialize_map(Object)
-    }
-}
-
-#[derive(Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
-#[derive(Deserialize)]
-struct About {
-    subject: String,
-}
-
-#[derive(Deserialize)]
-struct Open<'a> {
-    #[serde(borrow)]
-    value: &'a RawValue,
-}
-
-#[derive(Serialize)]
-struct Sealed<'a> {
-    subject: &'a str,
-    key: u64,
-    sealed: String,
+/// Replaces the value of every personal field by its sealed form.
+///
+/// # Errors
+/// If a subject has no key: then nothing may be written about them.
+pub fn seal(payload: &mut Value, place: EventPlace<'_>, keys: &DataKeys) -> Result<(), SealError> {
+    rewrite(payload, &mut String::new(), &mut |personal, path| {
+        let subject = personal["subject"]
+            .as_str()
+            .ok_or_else(|| SealError::Shape(path.to_owned()))?
+            .to_owned();
+        let Some(value) = personal.get("value") else {
+            return Err(SealError::Shape(path.to_owned()));
+        };
+        let key = keys
+            .get(&subject)
+            .ok_or_else(|| SealError::NoKey(subject.clone()))?;
+        let plain = zeroize::Zeroizing::new(value.to_string().into_bytes());
+        let (nonce, ciphertext) = aead::seal(
+            key,
+            &aad(place, path, &subject, KEY_VERSION),
+            &aead::pad(&plain),
+        );
+        let sealed = STANDARD.encode([nonce.as_slice(), &ciphertext].concat());
+        *personal = json!({"subject": subject, "key": KEY_VERSION, "sealed": sealed});
+        Ok(())
+    })
 }
 
 /// Replaces every sealed field by its value, or by the mark of erasure if its subject has no key.
@@ -311,7 +179,11 @@ pub fn seal_text(key: &Key32, place: &[&str], text: &[u8]) -> Vec<u8> {
 }
 
 /// Opens what `seal_text` sealed for the same place; `None` if it was altered or moved.
-pub fn open_text(key: &Key32, place: &[&str], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+pub fn open_text(
+    key: &Key32,
+    place: &[&str],
+    sealed: &[u8],
+) -> Option<zeroize::Zeroizing<Vec<u8>>> {
     let (nonce, ciphertext) = sealed.split_at_checked(12)?;
     aead::open(key, nonce.try_into().ok()?, &aead::aad(place), ciphertext).ok()
 }
@@ -345,12 +217,9 @@ mod tests {
     }
 
     fn sealed() -> Value {
-        sealed_of(&payload(), &keys()).unwrap()
-    }
-
-    fn sealed_of(payload: &Value, keys: &DataKeys) -> Result<Value, SealError> {
-        let sealed = Unsealed::of(payload)?.seal(PLACE, keys)?;
-        Ok(serde_json::from_str(&sealed).unwrap())
+        let mut value = payload();
+        seal(&mut value, PLACE, &keys()).unwrap();
+        value
     }
 
     #[test]
@@ -402,45 +271,10 @@ mod tests {
     }
 
     #[test]
-    fn every_subject_is_named() {
+    fn every_subject_is_named_once() {
         assert_eq!(
             subjects(&payload()),
             ["u1".to_owned(), "u2".to_owned()].into()
-        );
-        let unsealed = Unsealed::of(&payload()).unwrap();
-        assert_eq!(unsealed.subjects().collect::<Vec<_>>(), ["u1", "u2"]);
-    }
-
-    #[test]
-    fn what_is_not_personal_is_written_as_it_is() {
-        let plain =
-            json!({"$personal text": ["$personal", {"a\"b": "{\"$personal\":{}}"}, 7, null]});
-        let unsealed = Unsealed::of(&plain).unwrap();
-        assert_eq!(unsealed.subjects().count(), 0);
-        assert_eq!(sealed_of(&plain, &keys()).unwrap(), plain);
-        let mixed = json!({
-            "a\"b": [[], [{"$personal": {"subject": "u1", "value": {"$personal": "ä\n"}}}]], "c": plain,
-        });
-        let mut value = sealed_of(&mixed, &keys()).unwrap();
-        assert_eq!(value["c"], plain);
-        assert!(value["a\"b"][1][0]["$personal"]["sealed"].is_string());
-        open(&mut value, PLACE, &keys()).unwrap();
-        assert_eq!(value, mixed);
-    }
-
-    #[test]
-    fn a_field_about_nobody_is_not_written() {
-        for wrong in [
-            json!({"value": 1}),
-            json!("u1"),
-            json!({"subject": 1, "value": 1}),
-        ] {
-            let payload = json!({"n": {"$personal": wrong}});
-            assert!(matches!(Unsealed::of(&payload), Err(SealError::Shape(path)) if path == ".n"));
-        }
-        let payload = json!({"n": {"$personal": {"subject": "u1", "erased": true}}});
-        assert!(
-            matches!(sealed_of(&payload, &keys()), Err(SealError::Shape(path)) if path == ".n")
         );
     }
 
@@ -449,7 +283,7 @@ mod tests {
         let mut only_u2 = keys();
         only_u2.remove("u1");
         assert!(
-            matches!(sealed_of(&payload(), &only_u2), Err(SealError::NoKey(subject)) if subject == "u1")
+            matches!(seal(&mut payload(), PLACE, &only_u2), Err(SealError::NoKey(subject)) if subject == "u1")
         );
     }
 
@@ -472,11 +306,9 @@ mod tests {
     #[test]
     fn the_length_of_a_short_value_does_not_show() {
         let sealed_length = |value: &str| {
-            let payload = json!({"n": {"$personal": {"subject": "u1", "value": value}}});
-            sealed_of(&payload, &keys()).unwrap()["n"]["$personal"]["sealed"]
-                .as_str()
-                .unwrap()
-                .len()
+            let mut payload = json!({"n": {"$personal": {"subject": "u1", "value": value}}});
+            seal(&mut payload, PLACE, &keys()).unwrap();
+            payload["n"]["$personal"]["sealed"].as_str().unwrap().len()
         };
         assert_eq!(sealed_length("Bo"), sealed_length("Bartholomew"));
     }
