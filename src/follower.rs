@@ -280,9 +280,10 @@ impl<'a> Follower<'a> {
             .iter()
             .map(|parked| (parked.stream_type.clone(), parked.stream_id.clone()));
         let mut waits: HashSet<_> = waiting.collect();
-        // What is wrong with any of them shows when they are read.
+        // Taken in any case: what is read instead is not kept. What is wrong with any of them shows when they are read.
+        let kept = self.store.recent().take(page.0, page.1);
         if waits.is_empty()
-            && let Some(events) = self.store.recent().take(page.0, page.1)
+            && let Some(events) = kept
             && self.add(tx, model, &events).await?.is_ok()
         {
             return Ok((events.len() as u64, vec![]));

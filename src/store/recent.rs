@@ -73,8 +73,8 @@ impl Recent {
         }
     }
 
-    /// Takes out what models follow of the events after one position and up to another; `None` if it has to be read. What
-    /// stands before is let go of.
+    /// Takes out what models follow of the events after one position and up to another; `None` if it has to be read, as
+    /// by a second model. What stands before is let go of.
     pub fn take(&self, after: i64, until: i64) -> Option<Vec<Opened>> {
         let mut kept = self.lock();
         let is_all = kept.after <= after && until <= kept.until;
