@@ -4,6 +4,7 @@ use aggregates::UserId;
 use aggregates::vault::{Ask, Client, Vault, VaultCommand};
 use mana_auth::follower::{self, Follower, Parked, Step};
 use mana_auth::rebuild;
+use mana_auth::store::log::ERASURE;
 use mana_auth::store::{Actor, Context};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use projections::Projection;
@@ -339,6 +340,55 @@ async fn what_a_node_has_written_itself_is_not_read_back() {
     let back = "update events e set payload = s.payload from spare s where e.event_id = s.event_id";
     tamper(&app, back).await;
     assert_eq!(compare(&app, model()).await.differing, Vec::<String>::new());
+}
+
+/// Nor does it keep what it does not need, as it is in clear: neither while a stream is parked, when the log is read...
+#[tokio::test]
+async fn nothing_stays_in_memory_while_a_stream_is_parked() {
+    let app = TestApp::start(&[UNVERIFIED, PROXY]).await;
+    let [_, bob] = two_with_vaults(&app).await;
+    app.followed().await;
+    let park = "insert into followers.parked (model, stream_type, stream_id, position, error)
+                select 'vault_audit', 'vault', user_id, position, 'as a test wants it' from read.vault_audit
+                order by position limit 1";
+    app.admin.execute(park).await.unwrap();
+    fetch(&app, &bob).await;
+    app.followed().await;
+    let fetched = rows(&app, &bob.user_id).await.pop().unwrap().position;
+    let kept = app.app.store.recent().take(fetched - 1, fetched);
+    assert!(kept.is_none(), "{} events", kept.unwrap().len());
+}
+
+/// ... nor once an account is closed, whose owner may be in it.
+#[tokio::test]
+async fn nothing_stays_in_memory_when_an_account_is_closed() {
+    let app = TestApp::start(&[UNVERIFIED, PROXY]).await;
+    let [ada, bob] = two_with_vaults(&app).await;
+    app.followed().await;
+    let mut held = app.admin.begin().await.unwrap();
+    held.execute("select from followers.models for update")
+        .await
+        .unwrap();
+    fetch(&app, &ada).await;
+    let newest = async || -> i64 {
+        let newest = sqlx::query_scalar("select max(position) from events");
+        newest.fetch_one(&app.admin).await.unwrap()
+    };
+    let fetched = newest().await;
+    let closed = format!("events where event_type = '{ERASURE}'");
+    let look = async {
+        wait_until("the account is closed, and the node knows", async || {
+            app.count(&closed).await > 0 && app.app.store.freshness().applied() >= newest().await
+        })
+        .await;
+        let kept = app.app.store.recent().take(fetched - 1, fetched);
+        held.rollback().await.unwrap();
+        kept
+    };
+    let (kept, ()) = tokio::join!(look, delete_account(&app, &bob));
+    assert!(kept.is_none(), "{} events", kept.unwrap().len());
+    app.followed().await;
+    assert_eq!(rows(&app, &ada.user_id).await.len(), 2);
 }
 
 /// As after a backup of the models alone was put back.
