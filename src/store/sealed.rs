@@ -271,6 +271,39 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_personal_is_written_as_it_is() {
+        let plain =
+            json!({"$personal text": ["$personal", {"a\"b": "{\"$personal\":{}}"}, 7, null]});
+        assert!(subjects(&plain).is_empty());
+        let mut value = plain.clone();
+        seal(&mut value, PLACE, &keys()).unwrap();
+        assert_eq!(value, plain);
+        let mixed = json!({
+            "a\"b": [[], [{"$personal": {"subject": "u1", "value": {"$personal": "ä\n"}}}]], "c": plain,
+        });
+        let mut value = mixed.clone();
+        seal(&mut value, PLACE, &keys()).unwrap();
+        assert_eq!(value["c"], plain);
+        assert!(value["a\"b"][1][0]["$personal"]["sealed"].is_string());
+        open(&mut value, PLACE, &keys()).unwrap();
+        assert_eq!(value, mixed);
+    }
+
+    #[test]
+    fn a_field_about_nobody_or_without_a_value_is_not_written() {
+        for wrong in [
+            json!({"value": 1}),
+            json!("u1"),
+            json!({"subject": 1, "value": 1}),
+            json!({"subject": "u1", "erased": true}),
+        ] {
+            let mut payload = json!({"n": {"$personal": wrong}});
+            let refused = seal(&mut payload, PLACE, &keys());
+            assert!(matches!(refused, Err(SealError::Shape(path)) if path == ".n"));
+        }
+    }
+
+    #[test]
     fn every_subject_is_named_once() {
         assert_eq!(
             subjects(&payload()),

@@ -10,7 +10,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use projections::Projection;
 use projections::vault_audit::{self, AuditRow};
 use serde_json::Value;
-use sqlx::Executor as _;
+use sqlx::{Executor as _, Postgres, Transaction};
 
 use super::Mode::Standard;
 use super::audit::{ALL, of};
@@ -78,6 +78,15 @@ async fn hold_back(app: &TestApp) {
         .execute(&app.admin)
         .await
         .unwrap();
+}
+
+/// Whoever follows stops before its next step, until the transaction ends.
+pub async fn hold_up(app: &TestApp) -> Transaction<'static, Postgres> {
+    let mut held = app.admin.begin().await.unwrap();
+    held.execute("select from followers.models for update")
+        .await
+        .unwrap();
+    held
 }
 
 async fn let_go(app: &TestApp) {
@@ -164,10 +173,7 @@ async fn another_node_goes_on_where_one_was_stopped() {
         assert_eq!(rows(&app, &ada.user_id).await.len(), before.len() + 2);
     }
     // Who is held up in the middle, and loses the lease meanwhile.
-    let mut held = app.admin.begin().await.unwrap();
-    held.execute("select from followers.models for update")
-        .await
-        .unwrap();
+    let held = hold_up(&app).await;
     fetch(&app, &ada).await;
     let waiting =
         "pg_stat_activity where wait_event_type = 'Lock' and query like '%followers.models m%'";
@@ -322,10 +328,7 @@ async fn what_a_node_has_written_itself_is_not_read_back() {
     let app = TestApp::start(&[UNVERIFIED, PROXY]).await;
     let [ada, _] = two_with_vaults(&app).await;
     app.followed().await;
-    let mut held = app.admin.begin().await.unwrap();
-    held.execute("select from followers.models for update")
-        .await
-        .unwrap();
+    let held = hold_up(&app).await;
     fetch(&app, &ada).await;
     let last = "aggregate_type = 'vault' and position = (select max(position) from events)";
     for sql in [
@@ -365,20 +368,13 @@ async fn nothing_stays_in_memory_when_an_account_is_closed() {
     let app = TestApp::start(&[UNVERIFIED, PROXY]).await;
     let [ada, bob] = two_with_vaults(&app).await;
     app.followed().await;
-    let mut held = app.admin.begin().await.unwrap();
-    held.execute("select from followers.models for update")
-        .await
-        .unwrap();
+    let held = hold_up(&app).await;
     fetch(&app, &ada).await;
-    let newest = async || -> i64 {
-        let newest = sqlx::query_scalar("select max(position) from events");
-        newest.fetch_one(&app.admin).await.unwrap()
-    };
-    let fetched = newest().await;
+    let fetched = app.head().await;
     let closed = format!("events where event_type = '{ERASURE}'");
     let look = async {
         wait_until("the account is closed, and the node knows", async || {
-            app.count(&closed).await > 0 && app.app.store.freshness().applied() >= newest().await
+            app.count(&closed).await > 0 && app.app.store.freshness().applied() >= app.head().await
         })
         .await;
         let kept = app.app.store.recent().take(fetched - 1, fetched);

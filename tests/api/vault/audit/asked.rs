@@ -10,6 +10,7 @@ use crate::client::answer;
 use crate::erasure::PROXY;
 use crate::harness::TestApp;
 use crate::vault::Mode::Standard;
+use crate::vault::followed::hold_up;
 use crate::vault::{VAULT, bring_to};
 
 /// Each filter by itself and all together, compared with everything.
@@ -265,9 +266,7 @@ async fn a_reader_who_names_a_position_gets_everything_up_to_it_or_nothing() {
     let path = format!("{VAULT}/audit");
     let before = app.own_audit(&ada, "").await;
     let old = before.json()["position"].as_i64().unwrap();
-    let mut holding = app.admin.begin().await.unwrap();
-    let hold = "select from followers.models for update";
-    holding.execute(hold).await.unwrap();
+    let holding = hold_up(&app).await;
     app.vault_key(&ada).await;
     let head = app.head().await;
     let request = || app.request("GET", &path).bearer_auth(&ada.token);
