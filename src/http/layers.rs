@@ -1,4 +1,4 @@
-//! What every request passes: an id and a log span, metrics, CORS and security headers.
+//! What every request passes: an id, the words that log lines have about it, metrics, CORS and security headers.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, RwLock};
@@ -9,7 +9,6 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use metrics::{Counter, Histogram, counter, histogram};
-use tracing::Instrument as _;
 
 use super::answers;
 use super::client::RequestId;
@@ -17,6 +16,7 @@ use super::error::Problem;
 use super::web::Web;
 use crate::config::ErrorShape;
 use crate::store::WRITTEN;
+use crate::telemetry::{ASKED, Asked};
 
 /// The only layer, with everything that follows inside: see there.
 pub async fn around(State(web): State<Arc<Web>>, request: Request, next: Next) -> Response {
@@ -28,14 +28,12 @@ async fn observe(web: &Web, mut request: Request, next: Next) -> Response {
     let id = RequestId::of(request.headers());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
-    let method = request.method().clone();
+    let asked = Asked {
+        id: id.shared(),
+        method: request.method().as_str().to_owned(),
+        route: route.to_owned(),
+    };
     request.extensions_mut().insert(id.clone());
-    let span = tracing::info_span!(
-        "request",
-        request_id = id.as_str(),
-        method = method.as_str(),
-        route
-    );
     let started = Instant::now();
     let answer = async {
         let (mut response, position) = WRITTEN
@@ -65,7 +63,7 @@ async fn observe(web: &Web, mut request: Request, next: Next) -> Response {
         }
         response
     };
-    let mut response = answer.instrument(span).await;
+    let mut response = ASKED.scope(asked, answer).await;
     measure(route, response.status().as_u16(), started);
     response.headers_mut().insert("x-request-id", id.header());
     response

@@ -5,6 +5,7 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
+use mana_auth::telemetry::TextFields;
 use serde_json::json;
 use tracing::Dispatch;
 use tracing::dispatcher::DefaultGuard;
@@ -66,8 +67,11 @@ impl Lines {
     /// Collects those of this thread for as long as what it gives back is kept.
     pub fn catch(&self) -> (Dispatch, DefaultGuard) {
         let subscriber = || {
-            let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
-            Dispatch::new(subscriber.with_writer(self.clone()).finish())
+            let subscriber = tracing_subscriber::fmt()
+                .fmt_fields(TextFields)
+                .with_max_level(tracing::Level::TRACE)
+                .with_writer(self.clone());
+            Dispatch::new(subscriber.finish())
         };
         // While there is only one, each thread decides for all whether a line is wanted; so there are two.
         let second = subscriber();
