@@ -440,16 +440,16 @@ impl Custody {
     /// When the database does not answer or a row does not open.
     pub async fn data_keys(
         &self,
-        subjects: &[String],
+        subjects: &[impl AsRef<str>],
     ) -> Result<HashMap<String, Arc<Key32>>, CustodyError> {
         let mut found = HashMap::with_capacity(subjects.len());
         let mut missing = Vec::new();
-        for subject in subjects {
+        for subject in subjects.iter().map(AsRef::as_ref) {
             match self.data_keys.get(subject) {
                 Some(key) => {
-                    found.insert(subject.clone(), key);
+                    found.insert(subject.to_owned(), key);
                 }
-                None => missing.push(subject.as_str()),
+                None => missing.push(subject),
             }
         }
         if missing.is_empty() {

@@ -198,7 +198,7 @@ impl<'a> CommandStore<'a> {
             .get_events::<A>(id)
             .await
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        let subjects: BTreeSet<String> = stored
+        let subjects: BTreeSet<&str> = stored
             .iter()
             .flat_map(|event| sealed::subjects(&event.payload))
             .collect();
@@ -408,41 +408,19 @@ impl<'a> CommandStore<'a> {
 
     /// Data keys of all subjects in the events and the context.
     async fn keys(&self, payloads: &[Value]) -> Result<DataKeys, StoreError> {
-        let mut subjects: BTreeSet<String> = payloads.iter().flat_map(sealed::subjects).collect();
-        subjects.extend(
-            self.context
-                .client
-                .iter()
-                .map(|(subject, _)| subject.clone()),
-        );
-        subjects.extend(
-            self.context
-                .effects
-                .iter()
-                .map(|effect| effect.subject.clone()),
-        );
-        subjects.extend(
-            self.context
-                .tokens
-                .iter()
-                .filter_map(|change| change.subject().map(str::to_owned)),
-        );
-        subjects.extend(
-            self.context
-                .idempotent
-                .iter()
-                .map(|idempotent| idempotent.subject().to_owned()),
-        );
-        let known: Vec<String> = subjects
-            .iter()
-            .filter(|subject| !self.context.new_keys.contains_key(*subject))
-            .cloned()
-            .collect();
+        let context = self.context;
+        let mut subjects: BTreeSet<&str> = payloads.iter().flat_map(sealed::subjects).collect();
+        subjects.extend(context.client.iter().map(|(subject, _)| subject.as_str()));
+        subjects.extend(context.effects.iter().map(|effect| effect.subject.as_str()));
+        subjects.extend(context.tokens.iter().filter_map(|change| change.subject()));
+        subjects.extend(context.idempotent.iter().map(|once| once.subject()));
+        subjects.retain(|subject| !context.new_keys.contains_key(*subject));
+        let known: Vec<&str> = subjects.into_iter().collect();
         let mut keys = self.store.custody.data_keys(&known).await?;
         if keys.len() < known.len() {
             return Err(StoreError::NoDataKey);
         }
-        keys.extend(self.context.new_keys.clone());
+        keys.extend(context.new_keys.clone());
         Ok(keys)
     }
 

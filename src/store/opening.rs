@@ -83,10 +83,9 @@ impl<'r> Apart<'r> {
     }
 
     fn subjects(&self) -> BTreeSet<String> {
-        let sealed = self.payload.as_ref().map(sealed::subjects);
-        let mut subjects = sealed.unwrap_or_default();
-        subjects.extend(self.metadata.client_subject.clone());
-        subjects
+        let sealed = self.payload.iter().flat_map(sealed::subjects);
+        let client = self.metadata.client_subject.as_deref();
+        sealed.chain(client).map(str::to_owned).collect()
     }
 }
 
