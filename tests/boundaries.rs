@@ -135,7 +135,6 @@ const RULES: &[Rule] = &[
             "Utc",
         ],
         except: &[
-            ("src/transparency/leaf.rs", "makes leaves of stored events"),
             ("src/transparency/tiles.rs", "stores the tree"),
             ("src/transparency/checkpoints.rs", "stores what was signed"),
             ("src/transparency/builder.rs", "follows the log"),

@@ -25,8 +25,8 @@ use super::error::Problem;
 use super::request::Fields;
 use super::web::Call;
 use crate::readings;
+use crate::store::leaf::leaf;
 use crate::store::{StoreError, log};
-use crate::transparency::leaf::leaf;
 use crate::transparency::tiles::{self, TreeError, WIDTH};
 use crate::transparency::{checkpoints, proofs};
 

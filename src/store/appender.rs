@@ -11,16 +11,20 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use metrics::{counter, histogram};
 use serde::Serialize;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _};
+use tlog_tiles::record_hash;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use super::StoreError;
 use super::context::{SessionLives, VaultSeen};
 use super::freshness::Freshness;
+use super::leaf::{Parts, leaf_of};
+use super::leaves::Leaves;
 use super::opening::Opened;
 use super::recent::Recent;
 
@@ -95,10 +99,21 @@ struct Job {
     queued: Instant,
 }
 
+/// Where a commit is in the log.
+#[derive(Clone, Copy)]
+struct Written {
+    /// Of its last event.
+    position: i64,
+    /// Of all its events.
+    recorded_at: DateTime<Utc>,
+    /// Over which connection it is known to be there.
+    connection: u64,
+}
+
 struct Answer {
-    outcome: Result<i64, StoreError>,
+    outcome: Result<Written, StoreError>,
     /// Let go of where it was made: the appender has no time for it, and memory goes back to its thread.
-    _commit: Commit,
+    commit: Commit,
     /// Gone when the caller has taken the answer, or has gone itself.
     _taken: Option<Taken>,
 }
@@ -110,6 +125,7 @@ type Taken = mpsc::Sender<()>;
 #[derive(Clone)]
 pub(crate) struct Appender {
     queue: mpsc::Sender<Job>,
+    leaves: Arc<Leaves>,
 }
 
 impl Appender {
@@ -118,6 +134,7 @@ impl Appender {
         options: &PgConnectOptions,
         freshness: Arc<Freshness>,
         recent: Arc<Recent>,
+        leaves: Arc<Leaves>,
     ) -> (Self, tokio::task::JoinHandle<()>) {
         let options = options
             .clone()
@@ -141,10 +158,12 @@ impl Appender {
             connection: None,
             freshness,
             recent,
+            leaves: leaves.clone(),
+            connections: 0,
             waiting: VecDeque::new(),
             taken: None,
         };
-        (Self { queue }, on_a_thread(writer.run(jobs)))
+        (Self { queue, leaves }, on_a_thread(writer.run(jobs)))
     }
 
     /// Writes a commit; answers with the position of its last event.
@@ -157,9 +176,11 @@ impl Appender {
         };
         self.queue.try_send(job).map_err(|_| StoreError::Busy)?;
         // The task answers every job; it is gone only when the service stops.
-        answered
-            .await
-            .map_or(Err(StoreError::Busy), |answer| answer.outcome)
+        let answer = answered.await.map_err(|_| StoreError::Busy)?;
+        let written = answer.outcome?;
+        // Here and not by the appender, which everybody waits for. Who goes away before leaves it to the log.
+        answer.commit.leave(written, &self.leaves);
+        Ok(written.position)
     }
 }
 
@@ -187,6 +208,9 @@ struct Writer {
     connection: Option<PgConnection>,
     freshness: Arc<Freshness>,
     recent: Arc<Recent>,
+    leaves: Arc<Leaves>,
+    /// Which connection this is.
+    connections: u64,
     /// Jobs that came in but touch what a batch before them touches.
     waiting: VecDeque<Job>,
     /// For the answers of the batch that is being written.
@@ -322,7 +346,7 @@ impl Writer {
         Ok(())
     }
 
-    fn answer_all(&self, batch: Vec<Job>, outcomes: Vec<Result<i64, String>>) {
+    fn answer_all(&self, batch: Vec<Job>, outcomes: Vec<Result<Written, String>>) {
         for (job, outcome) in batch.into_iter().zip(outcomes) {
             self.answer(
                 job,
@@ -331,7 +355,7 @@ impl Writer {
         }
     }
 
-    fn answer_one(&self, job: Job, outcome: Result<Vec<Result<i64, String>>, sqlx::Error>) {
+    fn answer_one(&self, job: Job, outcome: Result<Vec<Result<Written, String>>, sqlx::Error>) {
         let outcome = match outcome {
             Ok(mut outcomes) => outcomes
                 .pop()
@@ -354,16 +378,16 @@ impl Writer {
         }
     }
 
-    fn answer(&self, mut job: Job, outcome: Result<i64, StoreError>) {
-        if let Ok(position) = outcome {
+    fn answer(&self, mut job: Job, outcome: Result<Written, StoreError>) {
+        if let Ok(written) = outcome {
             let followed = std::mem::take(&mut job.commit.followed);
             self.recent
-                .written(position, job.commit.events.len(), followed);
+                .written(written.position, job.commit.events.len(), followed);
         }
         // A caller that went away changes nothing: the events stand.
         let _ = job.answer.send(Answer {
             outcome,
-            _commit: job.commit,
+            commit: job.commit,
             _taken: self.taken.clone(),
         });
     }
@@ -377,12 +401,12 @@ impl Writer {
             let error = match self.written(&batch).await {
                 Ok(found) => {
                     let mut rest = Vec::new();
-                    for (job, position) in batch.into_iter().zip(found) {
-                        match position {
-                            Some(position) => {
-                                self.tell(&job.commit, position);
-                                self.freshness.grown(position);
-                                self.answer(job, Ok(position));
+                    for (job, written) in batch.into_iter().zip(found) {
+                        match written {
+                            Some(written) => {
+                                self.tell(&job.commit, written.position);
+                                self.freshness.grown(written.position);
+                                self.answer(job, Ok(written));
                             }
                             None if Instant::now() >= deadline => {
                                 let reason = "the connection breaks again and again".to_owned();
@@ -406,38 +430,52 @@ impl Writer {
         }
     }
 
-    /// Positions of those commits that did reach the log. Takes the append lock first, so that a
+    /// Where those commits are that did reach the log. Takes the append lock first, so that a
     /// transaction of the broken connection has ended one way or the other.
-    async fn written(&mut self, batch: &[Job]) -> Result<Vec<Option<i64>>, sqlx::Error> {
-        let ids: Vec<Option<Uuid>> = batch
+    async fn written(&mut self, batch: &[Job]) -> Result<Vec<Option<Written>>, sqlx::Error> {
+        // A commit without an event has nothing in the log.
+        let last = |job: &Job| job.commit.events.last().map(|event| event.event_id);
+        let ids: Vec<Uuid> = batch
             .iter()
-            .map(|job| job.commit.events.last().map(|event| event.event_id))
+            .map(|job| last(job).unwrap_or_default())
             .collect();
         let connection = self.connect().await?;
         let mut tx = connection.begin().await?;
         sqlx::query("select pg_advisory_xact_lock(7165746300)")
             .execute(&mut *tx)
             .await?;
-        let found = sqlx::query_scalar(
-            "select e.position from unnest($1::uuid[]) with ordinality as asked (event_id, n)
-             left join events e using (event_id) order by asked.n",
+        let found: Vec<(Uuid, i64, DateTime<Utc>)> = sqlx::query_as(
+            "select event_id, position, recorded_at from events where event_id = any ($1)",
         )
         .bind(&ids)
         .fetch_all(&mut *tx)
         .await?;
         tx.commit().await?;
-        Ok(found)
+        let at = |(id, position, recorded_at)| {
+            let written = Written {
+                position,
+                recorded_at,
+                connection: self.connections,
+            };
+            (id, written)
+        };
+        let found: HashMap<Uuid, Written> = found.into_iter().map(at).collect();
+        Ok(ids.iter().map(|id| found.get(id).copied()).collect())
     }
 
     async fn connect(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
         if self.connection.is_none() {
             self.connection = Some(self.options.connect().await?);
+            self.connections = self.leaves.connected();
         }
         Ok(self.connection.as_mut().expect("it was connected just now"))
     }
 
-    /// One call of `append`: for each commit its last position, or the precondition that it lost.
-    async fn call(&mut self, commits: &[&Commit]) -> Result<Vec<Result<i64, String>>, sqlx::Error> {
+    /// One call of `append`: for each commit where it is, or the precondition that it lost.
+    async fn call(
+        &mut self,
+        commits: &[&Commit],
+    ) -> Result<Vec<Result<Written, String>>, sqlx::Error> {
         let mut more: BTreeMap<&'static str, String> = BTreeMap::new();
         let mut command = Vec::with_capacity(commits.len());
         for (n, commit) in (1..).zip(commits) {
@@ -453,7 +491,7 @@ impl Writer {
         };
         let texts = |text: fn(&NewEvent) -> &str| -> Vec<&str> { events().map(text).collect() };
         let query = sqlx::query(
-            "select head, losers, reasons
+            "select head, losers, reasons, recorded_at
              from append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
                          $19::text::jsonb)",
         )
@@ -488,13 +526,18 @@ impl Writer {
         let reasons: Vec<String> = answer.try_get("reasons")?;
         let lost: HashMap<i32, String> = losers.into_iter().zip(reasons).collect();
         let head: i64 = answer.try_get("head")?;
+        let recorded_at = answer.try_get("recorded_at")?;
         let mut position = head;
         let outcomes = (1..).zip(commits).map(|(n, commit)| match lost.get(&n) {
             Some(reason) => Err(reason.clone()),
             None => {
                 position += commit.version() - commit.expected;
                 self.tell(commit, position);
-                Ok(position)
+                Ok(Written {
+                    position,
+                    recorded_at,
+                    connection: self.connections,
+                })
             }
         });
         let outcomes = outcomes.collect();
@@ -518,6 +561,33 @@ impl Commit {
     /// Adds an entry to a section of `append`'s last argument.
     pub fn add(&mut self, section: &'static str, entry: &impl Serialize) {
         self.more.push((section, json(entry)));
+    }
+
+    /// Leaves the hashes of what was written to who makes the tree.
+    fn leave(&self, written: Written, leaves: &Leaves) {
+        let Written {
+            recorded_at,
+            connection,
+            ..
+        } = written;
+        for (position, event) in (1..=written.position).rev().zip(self.events.iter().rev()) {
+            let leaf = || {
+                leaf_of(&Parts {
+                    position,
+                    aggregate_type: self.stream_type,
+                    aggregate_id: &self.stream_id,
+                    sequence: event.sequence,
+                    event_type: &event.event_type,
+                    event_version: &event.event_version,
+                    payload: &event.payload,
+                    metadata: &event.metadata,
+                    event_id: event.event_id,
+                    recorded_at,
+                })
+            };
+            let event = (position, event.event_id);
+            leaves.add(connection, event, || Some(record_hash(&leaf().ok()?)));
+        }
     }
 
     /// Version of the stream afterwards.

@@ -3,156 +3,191 @@
 //! the time that the database gave has one form, microseconds in UTC.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::fmt;
+use std::ops::Range;
 
-use chrono::SecondsFormat;
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
+use uuid::Uuid;
 
-use crate::store::log::StoredRow;
+use super::log::StoredRow;
 
 /// Integers beyond this are texts (RFC 8785 appendix D).
 const EXACT_MAX: u64 = 1 << 53;
+
+/// What a leaf is made of, wherever it stands; JSON as text.
+pub(super) struct Parts<'a> {
+    pub position: i64,
+    pub aggregate_type: &'a str,
+    pub aggregate_id: &'a str,
+    pub sequence: i64,
+    pub event_type: &'a str,
+    pub event_version: &'a str,
+    pub payload: &'a str,
+    pub metadata: &'a str,
+    pub event_id: Uuid,
+    pub recorded_at: DateTime<Utc>,
+}
 
 /// The leaf of an event.
 ///
 /// # Errors
 /// When its JSON is nested deeper than it can be read.
 pub fn leaf(row: &StoredRow) -> Result<Vec<u8>, serde_json::Error> {
-    let mut payload: Json<'_> = serde_json::from_str(row.payload.get())?;
-    let mut metadata: Json<'_> = serde_json::from_str(row.metadata.get())?;
-    let recorded_at = row.recorded_at.to_rfc3339_opts(SecondsFormat::Micros, true);
-    let event_id = row.event_id.to_string();
+    leaf_of(&Parts {
+        position: row.position,
+        aggregate_type: &row.aggregate_type,
+        aggregate_id: &row.aggregate_id,
+        sequence: row.sequence,
+        event_type: &row.event_type,
+        event_version: &row.event_version,
+        payload: row.payload.get(),
+        metadata: row.metadata.get(),
+        event_id: row.event_id,
+        recorded_at: row.recorded_at,
+    })
+}
+
+/// The same of an event that is not taken from the log.
+pub(super) fn leaf_of(event: &Parts<'_>) -> Result<Vec<u8>, serde_json::Error> {
+    let recorded_at = event
+        .recorded_at
+        .to_rfc3339_opts(SecondsFormat::Micros, true);
     let mut out = Vec::with_capacity(1024);
-    let mut open = b'{';
     // In the order that the canonical form asks for.
-    let mut field = |name: &str, write: &mut dyn FnMut(&mut Vec<u8>)| {
-        out.push(std::mem::replace(&mut open, b','));
-        write_text(name, &mut out);
-        out.push(b':');
-        write(&mut out);
-    };
-    field("aggregate_id", &mut |out| {
-        write_text(&row.aggregate_id, out)
-    });
-    field("aggregate_type", &mut |out| {
-        write_text(&row.aggregate_type, out)
-    });
-    field("event_id", &mut |out| write_text(&event_id, out));
-    field("event_type", &mut |out| write_text(&row.event_type, out));
-    field("event_version", &mut |out| {
-        write_text(&row.event_version, out)
-    });
-    field("metadata", &mut |out| write_json(&mut metadata, out));
-    field("payload", &mut |out| write_json(&mut payload, out));
-    field("position", &mut |out| {
-        write_number(&row.position.into(), out)
-    });
-    field("recorded_at", &mut |out| write_text(&recorded_at, out));
-    field("sequence", &mut |out| {
-        write_number(&row.sequence.into(), out)
-    });
+    begin("aggregate_id", &mut out);
+    write_text(event.aggregate_id, &mut out);
+    begin("aggregate_type", &mut out);
+    write_text(event.aggregate_type, &mut out);
+    begin("event_id", &mut out);
+    write_text(&event.event_id.to_string(), &mut out);
+    begin("event_type", &mut out);
+    write_text(event.event_type, &mut out);
+    begin("event_version", &mut out);
+    write_text(event.event_version, &mut out);
+    begin("metadata", &mut out);
+    write_json(event.metadata, &mut out)?;
+    begin("payload", &mut out);
+    write_json(event.payload, &mut out)?;
+    begin("position", &mut out);
+    write_number(&event.position.into(), &mut out);
+    begin("recorded_at", &mut out);
+    write_text(&recorded_at, &mut out);
+    begin("sequence", &mut out);
+    write_number(&event.sequence.into(), &mut out);
     out.push(b'}');
     Ok(out)
 }
 
-/// JSON whose texts are where they were read, as far as they stand there without escapes.
-enum Json<'a> {
-    Null,
-    Bool(bool),
-    Number(Number),
-    Text(Cow<'a, str>),
-    Array(Vec<Json<'a>>),
-    Object(Vec<(Cow<'a, str>, Json<'a>)>),
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Json<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
-        impl<'de> Visitor<'de> for Any {
-            type Value = Json<'de>;
-            fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-                to.write_str("JSON")
-            }
-            fn visit_unit<E>(self) -> Result<Json<'de>, E> {
-                Ok(Json::Null)
-            }
-            fn visit_bool<E>(self, truth: bool) -> Result<Json<'de>, E> {
-                Ok(Json::Bool(truth))
-            }
-            fn visit_i64<E>(self, number: i64) -> Result<Json<'de>, E> {
-                Ok(Json::Number(number.into()))
-            }
-            fn visit_u64<E>(self, number: u64) -> Result<Json<'de>, E> {
-                Ok(Json::Number(number.into()))
-            }
-            fn visit_f64<E: Error>(self, number: f64) -> Result<Json<'de>, E> {
-                let number = Number::from_f64(number);
-                number
-                    .map(Json::Number)
-                    .ok_or_else(|| E::custom("no number"))
-            }
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Json<'de>, E> {
-                Ok(Json::Text(text.into()))
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Json<'de>, E> {
-                Ok(Json::Text(text.to_owned().into()))
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json<'de>, A::Error> {
-                let mut all = vec![];
-                while let Some(item) = items.next_element()? {
-                    all.push(item);
-                }
-                Ok(Json::Array(all))
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Json<'de>, A::Error> {
-                let mut all = Vec::with_capacity(8);
-                while let Some((name, value)) = fields.next_entry()? {
-                    let Json::Text(name) = name else {
-                        return Err(A::Error::custom("a name that is no text"));
-                    };
-                    all.push((name, value));
-                }
-                Ok(Json::Object(all))
-            }
-        }
-        deserializer.deserialize_any(Any)
-    }
+/// Begins a field of the leaf.
+fn begin(name: &str, out: &mut Vec<u8>) {
+    out.push(if out.is_empty() { b'{' } else { b',' });
+    write_text(name, out);
+    out.push(b':');
 }
 
 /// Writes JSON in canonical form.
-fn write_json(json: &mut Json<'_>, out: &mut Vec<u8>) {
-    match json {
-        Json::Null => out.extend(b"null"),
-        Json::Bool(true) => out.extend(b"true"),
-        Json::Bool(false) => out.extend(b"false"),
-        Json::Number(number) => write_number(number, out),
-        Json::Text(text) => write_text(text, out),
-        Json::Array(items) => {
-            out.push(b'[');
-            for (n, item) in items.iter_mut().enumerate() {
-                if n > 0 {
-                    out.push(b',');
-                }
-                write_json(item, out);
-            }
-            out.push(b']');
-        }
-        Json::Object(fields) => {
-            // By UTF-16 code units, which is another order than that of code points.
-            fields.sort_by(|(one, _), (other, _)| one.encode_utf16().cmp(other.encode_utf16()));
-            out.push(b'{');
-            for (n, (name, value)) in fields.iter_mut().enumerate() {
-                if n > 0 {
-                    out.push(b',');
-                }
-                write_text(name, out);
-                out.push(b':');
-                write_json(value, out);
-            }
-            out.push(b'}');
-        }
+fn write_json(json: &str, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+    let mut reader = serde_json::Deserializer::from_str(json);
+    Canonical(out).deserialize(&mut reader)?;
+    reader.end()
+}
+
+/// Writes JSON in canonical form while it is read.
+struct Canonical<'a>(&'a mut Vec<u8>);
+
+/// The name of a field, where it was read if it stands there without escapes.
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de> DeserializeSeed<'de> for Canonical<'_> {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
     }
+}
+
+impl<'de> Visitor<'de> for Canonical<'_> {
+    type Value = ();
+    fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str("JSON")
+    }
+    fn visit_unit<E>(self) -> Result<(), E> {
+        self.0.extend(b"null");
+        Ok(())
+    }
+    fn visit_bool<E>(self, truth: bool) -> Result<(), E> {
+        self.0
+            .extend(if truth { b"true".as_slice() } else { b"false" });
+        Ok(())
+    }
+    fn visit_i64<E>(self, number: i64) -> Result<(), E> {
+        write_number(&number.into(), self.0);
+        Ok(())
+    }
+    fn visit_u64<E>(self, number: u64) -> Result<(), E> {
+        write_number(&number.into(), self.0);
+        Ok(())
+    }
+    fn visit_f64<E: Error>(self, number: f64) -> Result<(), E> {
+        let number = Number::from_f64(number).ok_or_else(|| E::custom("no number"))?;
+        write_number(&number, self.0);
+        Ok(())
+    }
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        write_text(text, self.0);
+        Ok(())
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        let out = self.0;
+        out.push(b'[');
+        let begin = out.len();
+        while items.next_element_seed(Canonical(out))?.is_some() {
+            out.push(b',');
+        }
+        end(begin, b']', out);
+        Ok(())
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
+        let out = self.0;
+        out.push(b'{');
+        let begin = out.len();
+        // Where each is, its comma included.
+        let mut places: Vec<(Name<'de>, Range<usize>)> = Vec::with_capacity(8);
+        while let Some(name) = fields.next_key::<Name<'_>>()? {
+            let place = out.len();
+            write_text(&name.0, out);
+            out.push(b':');
+            fields.next_value_seed(Canonical(out))?;
+            out.push(b',');
+            places.push((name, place - begin..out.len() - begin));
+        }
+        if !places.is_sorted_by(|one, other| order(one, other).is_lt()) {
+            places.sort_by(order);
+            let as_read = out.split_off(begin);
+            for (_, place) in places {
+                out.extend(&as_read[place]);
+            }
+        }
+        end(begin, b'}', out);
+        Ok(())
+    }
+}
+
+/// By UTF-16 code units, which is another order than that of code points.
+fn order((one, _): &(Name<'_>, Range<usize>), (other, _): &(Name<'_>, Range<usize>)) -> Ordering {
+    one.0.encode_utf16().cmp(other.0.encode_utf16())
+}
+
+/// Ends an array or an object that began somewhere, in the place of its last comma.
+fn end(begin: usize, bracket: u8, out: &mut Vec<u8>) {
+    if out.len() > begin {
+        out.pop();
+    }
+    out.push(bracket);
 }
 
 /// `serde_json` escapes what RFC 8785 section 3.2.2.2 escapes, in the same way.
@@ -215,7 +250,7 @@ mod tests {
 
     fn canonical(json: &str) -> String {
         let mut out = vec![];
-        write_json(&mut serde_json::from_str(json).unwrap(), &mut out);
+        write_json(json, &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -316,5 +351,10 @@ mod tests {
         assert_eq!(canonical(spaced), "{\"a\":\"A/é\",\"b\":[1,2]}");
         assert_eq!(canonical("{}"), "{}");
         assert_eq!(canonical("[]"), "[]");
+        assert_eq!(canonical("[[],{},[{}]]"), "[[],{},[{}]]");
+        let nested = r#"{"b":{"d":1,"c":[{"z":{},"y":null}]},"aa":true,"a\u0062":"x,y"}"#;
+        let ordered = r#"{"aa":true,"ab":"x,y","b":{"c":[{"y":null,"z":{}}],"d":1}}"#;
+        assert_eq!(canonical(nested), ordered);
+        assert_eq!(canonical(ordered), ordered);
     }
 }

@@ -182,6 +182,17 @@ pub async fn head_without(
     .await
 }
 
+/// Id of the event in a place, if there is one.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn id_at(db: impl PgExecutor<'_>, position: i64) -> Result<Option<Uuid>, sqlx::Error> {
+    sqlx::query_scalar("select event_id from events where position = $1")
+        .bind(position)
+        .fetch_optional(db)
+        .await
+}
+
 /// One stream, oldest first.
 ///
 /// # Errors

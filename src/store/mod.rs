@@ -12,6 +12,8 @@ mod context;
 pub mod freshness;
 pub mod head;
 pub mod idempotency;
+pub mod leaf;
+pub mod leaves;
 pub mod log;
 pub mod opening;
 pub mod recent;
@@ -37,6 +39,7 @@ use self::claims::Claims;
 use self::command::{CommandStore, Folded, decide};
 pub use self::context::{Actor, Client, Context, EffectDraft};
 use self::freshness::Freshness;
+use self::leaves::Leaves;
 use self::recent::Recent;
 use self::turns::Turns;
 use crate::crypto::key_ring::KekUsedUp;
@@ -199,6 +202,7 @@ pub(crate) struct Inner {
     claims: Claims,
     freshness: Arc<Freshness>,
     recent: Arc<Recent>,
+    leaves: Arc<Leaves>,
     upcasters: Vec<Box<dyn EventUpcaster>>,
     folded: Cache<(&'static str, String), Arc<dyn std::any::Any + Send + Sync>>,
     turns: Turns,
@@ -217,7 +221,9 @@ impl Store {
     ) -> (Self, tokio::task::JoinHandle<()>) {
         let freshness = Arc::new(Freshness::default());
         let recent = Arc::new(Recent::default());
-        let (appender, task) = Appender::start(options, freshness.clone(), recent.clone());
+        let leaves = Arc::new(Leaves::default());
+        let (appender, task) =
+            Appender::start(options, freshness.clone(), recent.clone(), leaves.clone());
         let folded = Cache::new(FOLDED);
         let upcasters = upcast::upcasters();
         (
@@ -228,6 +234,7 @@ impl Store {
                 claims,
                 freshness,
                 recent,
+                leaves,
                 upcasters,
                 folded,
                 turns: Turns::default(),
@@ -245,6 +252,11 @@ impl Store {
     /// What this node has written last.
     pub fn recent(&self) -> &Arc<Recent> {
         &self.0.recent
+    }
+
+    /// The leaves of what this node has written last.
+    pub fn leaves(&self) -> &Leaves {
+        &self.0.leaves
     }
 
     /// Connections to the database of the log.

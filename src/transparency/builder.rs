@@ -7,17 +7,17 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use metrics::{counter, gauge};
 use sqlx::PgPool;
-use tlog_tiles::record_hash;
+use tlog_tiles::{Hash, record_hash};
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::checkpoints::{self, Current};
-use super::leaf::leaf;
 use super::texts;
 use super::tiles::Edge;
 use crate::app::App;
 use crate::lag::Lag;
 use crate::lease::{Held, Lease, RENEWED_EVERY};
+use crate::store::leaf::leaf;
 use crate::store::log;
 
 /// Name of the lease.
@@ -119,7 +119,9 @@ impl<'a> Builder<'a> {
     /// When the database does not answer, or the tree is not the one that was signed.
     pub async fn step(&self) -> anyhow::Result<Step> {
         let pool = &self.app.pool;
+        let leaves = self.app.store.leaves();
         let Some(held) = self.lease.take().await? else {
+            leaves.end();
             return Ok(Step::Standby);
         };
         let now = checkpoints::current(pool, self.app.store.custody(), &self.app.config).await?;
@@ -127,22 +129,37 @@ impl<'a> Builder<'a> {
         self.remember(&now)?;
         let mut edge = Edge::load(pool, size.unsigned_abs()).await?;
         check(&now, &edge)?;
-        let added = log::each_after(pool, size, PAGE, |event| {
+        leaves.keep();
+        let known = self.written_here(size).await?;
+        known.iter().for_each(|(_, hash)| edge.push(*hash));
+        let read = log::each_after(pool, edge.size() as i64, PAGE, |event| {
             let next = edge.size() as i64 + 1;
             ensure!(event.position == next, "event {next} is not in the log");
             edge.push(record_hash(&leaf(&event)?));
             Ok(())
         });
-        let added = added.await?;
-        if added == 0 {
+        let read = read.await?;
+        if known.is_empty() && read == 0 {
             return Ok(Step::UpToDate(edge.size()));
         }
         if !write(pool, &held, &edge, &now).await? {
             // Who has the lease by now goes on from what stands in the database.
             return Ok(Step::Standby);
         }
-        let (size, more) = (edge.size(), added == PAGE);
+        let (size, more) = (edge.size(), read == PAGE);
         Ok(Step::Grown { size, more })
+    }
+
+    /// The hashes of what this node has written after a position, as far as nobody else wrote in between. None if the last
+    /// of these events is not in the log: a server that fell over may have come back without what it had said was written.
+    async fn written_here(&self, after: i64) -> anyhow::Result<Vec<(Uuid, Hash)>> {
+        let mut known = self.app.store.leaves().take(after);
+        if let Some((last, _)) = known.last()
+            && log::id_at(&self.app.pool, after + known.len() as i64).await? != Some(*last)
+        {
+            known.clear();
+        }
+        Ok(known)
     }
 }
 

@@ -7,10 +7,10 @@ use sqlx::PgPool;
 
 use super::checkpoints::Current;
 use super::frontier::cover;
-use super::leaf::leaf;
 use super::texts::Statement;
 use super::tiles::Tiles;
 use super::verify::{FORM, Gap, Header, pieces};
+use crate::store::leaf::leaf;
 use crate::store::log::{self, StoredRow};
 
 /// Events that are read at a time.

@@ -7,7 +7,6 @@ pub mod builder;
 pub mod bundle;
 pub mod checkpoints;
 pub mod frontier;
-pub mod leaf;
 pub mod outcome;
 pub mod proofs;
 pub mod texts;

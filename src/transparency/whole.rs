@@ -8,8 +8,8 @@ use tlog_tiles::{Hash, record_hash};
 
 use super::checkpoints::{self, Current, Stored};
 use super::frontier::Frontier;
-use super::leaf::leaf;
 use super::tiles::{Edge, Tiles, TreeError};
+use crate::store::leaf::leaf;
 use crate::store::log;
 
 /// Events and checkpoints that are read at a time.

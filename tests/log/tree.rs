@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use mana_auth::lease::{HELD_FOR, Lease, RENEWED_EVERY};
-use mana_auth::store::log;
+use mana_auth::store::leaf::leaf;
+use mana_auth::store::log::{self, StoredRow};
 use mana_auth::transparency::builder::{Builder, Step};
 use mana_auth::transparency::checkpoints::{self, Current, Stored};
-use mana_auth::transparency::leaf::leaf;
 use mana_auth::transparency::{proofs, whole};
 use serde_json::json;
-use sqlx::PgPool;
+use serde_json::value::RawValue;
+use sqlx::{Executor as _, PgPool};
 
 use crate::by_hand;
 use crate::harness::{TestApp, wait_until};
@@ -215,6 +216,123 @@ async fn another_node_takes_over_within_five_seconds() {
 
 async fn seconds(admin: &PgPool, query: &str) -> f64 {
     sqlx::query_scalar(query).fetch_one(admin).await.unwrap()
+}
+
+/// What a node has written itself is not read back for the tree: whoever alters it first is found out as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_is_altered_before_it_is_signed_is_found_too() {
+    let app = TestApp::start(&[]).await;
+    let ada = person("Ada");
+    ada.sign_up(&app.app).await.unwrap();
+    signed(&app).await;
+    let mut held = app.admin.begin().await.unwrap();
+    held.execute("select from followers.leases where name = 'tree' for update")
+        .await
+        .unwrap();
+    ada.rename(&app.app, "\u{1f600} \u{2028}\u{7f}\\\"")
+        .await
+        .unwrap();
+    let altered = log::head(&app.admin).await.unwrap();
+    let last = "where position = (select max(position) from events)";
+    let set = async |payload: &str| {
+        let sql = format!(
+            "set session_replication_role = replica;
+             create table if not exists spare as select payload from events {last};
+             update events set payload = {payload} {last};
+             set session_replication_role = default"
+        );
+        sqlx::raw_sql(&sql).execute(&app.admin).await.unwrap();
+    };
+    set("'{}'").await;
+    held.rollback().await.unwrap();
+    let found = async || {
+        signed(&app).await;
+        let now = current(&app).await;
+        let report = whole::check(&app.app.pool, &now, &[], |_, _| {}).await;
+        report.unwrap().first_bad.map(|bad| bad.position)
+    };
+    assert_eq!(found().await, Some(altered));
+    set("(select payload from spare)").await;
+    assert_eq!(found().await, None);
+}
+
+/// A server that takes over may lack what the one before had said was written, and positions are given out again.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_the_log_has_lost_is_not_signed() {
+    let app = TestApp::start(&[]).await;
+    let ada = person("Ada");
+    ada.sign_up(&app.app).await.unwrap();
+    let before = signed(&app).await.size;
+    let hold = async || {
+        let mut held = app.admin.begin().await.unwrap();
+        held.execute("select from followers.leases where name = 'tree' for update")
+            .await
+            .unwrap();
+        held
+    };
+    let lose = "set session_replication_role = replica;
+        delete from events where position = (select max(position) from events);
+        update streams set version = version - 1 where type = 'user';
+        set session_replication_role = default";
+    let held = hold().await;
+    ada.rename(&app.app, "Lovelace").await.unwrap();
+    sqlx::raw_sql(lose).execute(&app.admin).await.unwrap();
+    held.rollback().await.unwrap();
+    let builder = Builder::new(&app.app);
+    wait_until("the lease is taken over", async || {
+        let take = "update followers.leases set expires_at = clock_timestamp()";
+        sqlx::query(take).execute(&app.admin).await.unwrap();
+        builder.step().await.unwrap() == Step::UpToDate(before.unsigned_abs())
+    })
+    .await;
+
+    // The node itself makes the tree again.
+    person("Carol").sign_up(&app.app).await.unwrap();
+    let before = signed(&app).await.size;
+    let held = hold().await;
+    ada.rename(&app.app, "Countess").await.unwrap();
+    sqlx::raw_sql(lose).execute(&app.admin).await.unwrap();
+    let fail_over = "select pg_terminate_backend(pid) from pg_stat_activity
+                     where datname = current_database() and application_name = 'mana-auth appender'";
+    sqlx::query(fail_over).execute(&app.admin).await.unwrap();
+    grow(&app, "of another node", 1).await;
+    person("Bob").sign_up(&app.app).await.unwrap();
+    held.rollback().await.unwrap();
+    assert!(signed(&app).await.size > before + 1);
+    let now = current(&app).await;
+    let report = whole::check(&app.app.pool, &now, &[], |_, _| {}).await;
+    assert_eq!(report.unwrap().first_bad, None);
+}
+
+/// The leaf is made of the text that the database was given, or of the one that it gives back.
+#[tokio::test(flavor = "multi_thread")]
+async fn json_has_the_same_leaf_before_and_after_it_is_stored() {
+    let app = TestApp::start(&[]).await;
+    let texts = [
+        r#"{"b":[1,2.0,-0.0,1e2,1E-7,123456789012345678901234567890,0.1,1.5e30,5e-324],"a":{}}"#,
+        r#"{"":[],"é":"\u00e9\u2028\u007f\ud83d\ude00","\u0001":"\\\"/\b\f\n\r\t\u001f","zz":null,"z":[true,false]}"#,
+        "[9007199254740993, -9007199254740993, 18446744073709551615, 9223372036854775808, 9007199254740992]",
+        "\"\u{fb33}\u{1f600}'$1\"",
+    ];
+    let stored: Vec<String> = sqlx::query_scalar(
+        "select j::jsonb::text from unnest($1::text[]) with ordinality t (j, n) order by n",
+    )
+    .bind(&texts[..])
+    .fetch_all(&app.admin)
+    .await
+    .unwrap();
+    let first = log::after(&app.admin, 0, 1).await.unwrap().remove(0);
+    let leaf_of = |json: &str| {
+        let payload = RawValue::from_string(json.to_owned()).unwrap();
+        leaf(&StoredRow {
+            payload,
+            ..first.clone()
+        })
+        .unwrap()
+    };
+    for (text, stored) in texts.into_iter().zip(stored) {
+        assert_eq!(leaf_of(text), leaf_of(&stored), "{text}");
+    }
 }
 
 /// Two nodes make one tree: whoever was away writes nothing on top of what another has signed meanwhile.
