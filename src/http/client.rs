@@ -1,8 +1,8 @@
 //! Who sends a request: address, agent and request id.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use axum::extract::ConnectInfo;
 use axum::http::{Extensions, HeaderMap, HeaderValue};
@@ -17,7 +17,7 @@ const USER_AGENT_MAX_CHARS: usize = 512;
 
 /// Id of a request: the caller's `X-Request-Id` if it is harmless, else made here.
 #[derive(Clone)]
-pub struct RequestId(Arc<str>);
+pub struct RequestId(String);
 
 impl RequestId {
     /// Of a request with these headers.
@@ -32,17 +32,12 @@ impl RequestId {
             .get("x-request-id")
             .and_then(|value| value.to_str().ok())
             .filter(harmless);
-        Self(given.map_or_else(fresh_id, Arc::from))
+        Self(given.map_or_else(fresh_id, str::to_owned))
     }
 
     /// As text.
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-
-    /// To be kept.
-    pub fn shared(&self) -> Arc<str> {
-        self.0.clone()
     }
 
     /// As a header.
@@ -52,11 +47,11 @@ impl RequestId {
 }
 
 /// Unique over all nodes and starts without asking for randomness each time: it is a name, not a secret.
-fn fresh_id() -> Arc<str> {
+fn fresh_id() -> String {
     static PREFIX: OnceLock<String> = OnceLock::new();
     static NUMBER: AtomicU64 = AtomicU64::new(1);
     let prefix = PREFIX.get_or_init(|| random_token(10));
-    format!("{prefix}{:06x}", NUMBER.fetch_add(1, Ordering::Relaxed)).into()
+    format!("{prefix}{:06x}", NUMBER.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Address of the client: the peer, or, if the peer is a listed proxy, the right-most address in

@@ -115,7 +115,7 @@ struct Answer {
     /// Let go of where it was made: the appender has no time for it, and memory goes back to its thread.
     commit: Commit,
     /// Gone when the caller has taken the answer, or has gone itself.
-    _taken: Option<Taken>,
+    taken: Option<Taken>,
 }
 
 /// One for each answer of a batch: its channel closes when the last of them is dropped.
@@ -177,6 +177,8 @@ impl Appender {
         self.queue.try_send(job).map_err(|_| StoreError::Busy)?;
         // The task answers every job; it is gone only when the service stops.
         let answer = answered.await.map_err(|_| StoreError::Busy)?;
+        // The next batch waits for this, and for nothing of what follows.
+        drop(answer.taken);
         let written = answer.outcome?;
         // Here and not by the appender, which everybody waits for. Who goes away before leaves it to the log.
         answer.commit.leave(written, &self.leaves);
@@ -388,7 +390,7 @@ impl Writer {
         let _ = job.answer.send(Answer {
             outcome,
             commit: job.commit,
-            _taken: self.taken.clone(),
+            taken: self.taken.clone(),
         });
     }
 
@@ -586,6 +588,7 @@ impl Commit {
                 })
             };
             let event = (position, event.event_id);
+            // One that cannot be made is told of where the log is read for it.
             leaves.add(connection, event, || Some(record_hash(&leaf().ok()?)));
         }
     }
