@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::IsTerminal as _;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use serde_json::json;
@@ -27,7 +27,7 @@ tokio::task_local! {
 #[derive(Clone, Debug)]
 pub struct Asked {
     /// Its id.
-    pub id: Arc<str>,
+    pub id: String,
     /// Its method.
     pub method: String,
     /// The pattern of its route.
@@ -57,7 +57,7 @@ where
         let Some(open) = line.trim_end().strip_suffix('}') else {
             return writer.write_str(&line);
         };
-        let (id, method, route) = (json!(&*asked.id), json!(asked.method), json!(asked.route));
+        let (id, method, route) = (json!(asked.id), json!(asked.method), json!(asked.route));
         writeln!(
             writer,
             "{open},\"request_id\":{id},\"method\":{method},\"route\":{route}}}"
@@ -133,36 +133,20 @@ pub fn metrics() -> PrometheusHandle {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-    use std::sync::Mutex;
+    use std::fs::File;
+    use std::io::{Read as _, Seek as _};
+    use std::sync::Arc;
 
     use serde_json::Value;
-    use tracing_subscriber::fmt::MakeWriter;
 
     use super::*;
 
-    #[derive(Clone, Default)]
-    struct Written(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Written {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl MakeWriter<'_> for Written {
-        type Writer = Self;
-        fn make_writer(&self) -> Self {
-            self.clone()
-        }
+    fn file() -> Arc<File> {
+        Arc::new(tempfile::tempfile().unwrap())
     }
 
     /// A line inside of a request, and one outside.
-    fn lines(subscriber: impl Subscriber + Send + Sync, written: &Written) -> Vec<String> {
+    fn lines(subscriber: impl Subscriber + Send + Sync, mut written: &File) -> Vec<String> {
         let asked = Asked {
             id: "r-1".into(),
             method: "GET".to_owned(),
@@ -172,13 +156,15 @@ mod tests {
             ASKED.sync_scope(asked, || tracing::warn!(status = 503, "it \"failed\""));
             tracing::warn!(n = 1, "alone");
         });
-        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        let mut text = String::new();
+        written.rewind().unwrap();
+        written.read_to_string(&mut text).unwrap();
         text.lines().map(str::to_owned).collect()
     }
 
     #[test]
     fn a_line_of_json_says_which_request_it_is_about() {
-        let written = Written::default();
+        let written = file();
         let layer = tracing_subscriber::fmt::layer()
             .json()
             .with_writer(written.clone())
@@ -201,7 +187,7 @@ mod tests {
 
     #[test]
     fn so_does_a_line_of_text() {
-        let written = Written::default();
+        let written = file();
         let layer = tracing_subscriber::fmt::layer()
             .with_ansi(false)
             .with_writer(written.clone())

@@ -29,7 +29,7 @@ async fn observe(web: &Web, mut request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
     let asked = Asked {
-        id: id.shared(),
+        id: id.as_str().to_owned(),
         method: request.method().as_str().to_owned(),
         route: route.to_owned(),
     };
