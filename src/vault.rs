@@ -178,10 +178,11 @@ async fn call_once(app: &App, visit: &Visit<'_>, wish: &Wish) -> Result<Outcome,
         completed(app, &live.user, &stored, change, context.once(kept))
     };
     let read = (mode, stored.version);
-    let run = app
+    match app
         .store
-        .run_at::<Vault>(&stored.owner, read, command, with);
-    match run.await {
+        .run_at::<Vault>(&stored.owner, read, command, with)
+        .await
+    {
         Ok(done) => {
             let (outcome, row_stays) = ended.ok_or(StoreError::Conflict)?;
             if let (true, Some(position)) = (row_stays, done.position) {

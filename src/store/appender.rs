@@ -23,7 +23,7 @@ use uuid::Uuid;
 use super::StoreError;
 use super::context::{SessionLives, VaultSeen};
 use super::freshness::Freshness;
-use super::leaf::{Parts, leaf_of};
+use super::leaf::{Json, Parts, leaf_of};
 use super::leaves::Leaves;
 use super::opening::Opened;
 use super::recent::Recent;
@@ -89,6 +89,9 @@ pub(crate) struct NewEvent {
     pub event_type: String,
     pub event_version: String,
     pub payload: String,
+    /// Whether the payload stands there in canonical form.
+    pub is_canonical: bool,
+    /// In canonical form.
     pub metadata: String,
     pub event_id: Uuid,
 }
@@ -581,8 +584,11 @@ impl Commit {
                     sequence: event.sequence,
                     event_type: &event.event_type,
                     event_version: &event.event_version,
-                    payload: &event.payload,
-                    metadata: &event.metadata,
+                    payload: match event.is_canonical {
+                        true => Json::Canonical(&event.payload),
+                        false => Json::Any(&event.payload),
+                    },
+                    metadata: Json::Canonical(&event.metadata),
                     event_id: event.event_id,
                     recorded_at,
                 })

@@ -1,7 +1,7 @@
 //! One command from load to commit: the `EventStore` of cqrs-es, as a value that lives for one command
 //! and holds what the command changes beside its events.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use aggregates::session::Session;
@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use super::appender::{self, Commit, NewEvent, RowWrite, Touched};
 use super::context::Context;
+use super::leaf::is_written_canonical;
 use super::opening::{Opened, PartOf};
 use super::sealed::{self, DataKeys, EventPlace};
 use super::{Done, Inner, StoreError};
@@ -30,23 +31,24 @@ fn stream_key(stream_type: &str, id: &str) -> Touched {
     Touched::of(&["stream", stream_type, id])
 }
 
-/// What is written with each event about how it came about.
+/// What is written with each event about how it came about: texts in the order of their names, so that it is written in
+/// canonical form.
 #[derive(Serialize)]
 struct Metadata<'a> {
-    event_id: &'a str,
     actor: String,
-    node: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    session_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    correlation_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    traceparent: Option<&'a str>,
+    client: Option<String>,
     /// Whose key seals the client.
     #[serde(skip_serializing_if = "Option::is_none")]
     client_subject: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    client: Option<String>,
+    correlation_id: Option<&'a str>,
+    event_id: &'a str,
+    node: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<&'a str>,
 }
 
 /// An aggregate and the version of its stream.
@@ -198,10 +200,7 @@ impl<'a> CommandStore<'a> {
             .get_events::<A>(id)
             .await
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        let subjects: BTreeSet<&str> = stored
-            .iter()
-            .flat_map(|event| sealed::subjects(&event.payload))
-            .collect();
+        let subjects = sealed::subjects(stored.iter().map(|event| &event.payload));
         let keys = self
             .store
             .custody
@@ -293,6 +292,7 @@ impl<'a> CommandStore<'a> {
                 event_type,
                 event_version,
                 payload: appender::json(&payload),
+                is_canonical: is_written_canonical(&payload),
                 metadata: self.metadata(&text_id, &keys),
                 event_id,
             });
@@ -409,7 +409,7 @@ impl<'a> CommandStore<'a> {
     /// Data keys of all subjects in the events and the context.
     async fn keys(&self, payloads: &[Value]) -> Result<DataKeys, StoreError> {
         let context = self.context;
-        let mut subjects: BTreeSet<&str> = payloads.iter().flat_map(sealed::subjects).collect();
+        let mut subjects = sealed::subjects(payloads);
         subjects.extend(context.client.iter().map(|(subject, _)| subject.as_str()));
         subjects.extend(context.effects.iter().map(|effect| effect.subject.as_str()));
         subjects.extend(context.tokens.iter().filter_map(|change| change.subject()));
@@ -436,14 +436,14 @@ impl<'a> CommandStore<'a> {
         });
         let (client_subject, client) = client.unzip();
         appender::json(&Metadata {
-            event_id,
             actor: context.actor.metadata(),
+            client,
+            client_subject,
+            correlation_id: context.correlation_id.as_deref(),
+            event_id,
             node: &self.store.node,
             session_id: context.session_id.as_deref(),
-            correlation_id: context.correlation_id.as_deref(),
             traceparent: context.traceparent.as_deref(),
-            client_subject,
-            client,
         })
     }
 
@@ -579,5 +579,27 @@ fn framework_error<E: std::error::Error>(error: StoreError) -> AggregateError<E>
             AggregateError::DatabaseConnectionError(Box::new(error))
         }
         other => AggregateError::UnexpectedError(Box::new(other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_is_written_in_canonical_form() {
+        let text = appender::json(&Metadata {
+            actor: "user:u1".to_owned(),
+            client: Some("00ff".to_owned()),
+            client_subject: Some("u1"),
+            correlation_id: Some("r-1"),
+            event_id: "01932c07-2a7b-7c3e-8a5b-0123456789ab",
+            node: "n1",
+            session_id: Some("s1"),
+            traceparent: Some("00-00-00-00"),
+        });
+        let read: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.to_string(), text);
+        assert!(is_written_canonical(&read));
     }
 }

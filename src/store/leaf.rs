@@ -10,7 +10,7 @@ use std::ops::Range;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::Number;
+use serde_json::{Number, Value};
 use uuid::Uuid;
 
 use super::log::StoredRow;
@@ -18,7 +18,16 @@ use super::log::StoredRow;
 /// Integers beyond this are texts (RFC 8785 appendix D).
 const EXACT_MAX: u64 = 1 << 53;
 
-/// What a leaf is made of, wherever it stands; JSON as text.
+/// JSON as text.
+#[derive(Clone, Copy)]
+pub(super) enum Json<'a> {
+    /// As it was read.
+    Any(&'a str),
+    /// In canonical form.
+    Canonical(&'a str),
+}
+
+/// What a leaf is made of, wherever it stands.
 pub(super) struct Parts<'a> {
     pub position: i64,
     pub aggregate_type: &'a str,
@@ -26,8 +35,8 @@ pub(super) struct Parts<'a> {
     pub sequence: i64,
     pub event_type: &'a str,
     pub event_version: &'a str,
-    pub payload: &'a str,
-    pub metadata: &'a str,
+    pub payload: Json<'a>,
+    pub metadata: Json<'a>,
     pub event_id: Uuid,
     pub recorded_at: DateTime<Utc>,
 }
@@ -44,8 +53,8 @@ pub fn leaf(row: &StoredRow) -> Result<Vec<u8>, serde_json::Error> {
         sequence: row.sequence,
         event_type: &row.event_type,
         event_version: &row.event_version,
-        payload: row.payload.get(),
-        metadata: row.metadata.get(),
+        payload: Json::Any(row.payload.get()),
+        metadata: Json::Any(row.metadata.get()),
         event_id: row.event_id,
         recorded_at: row.recorded_at,
     })
@@ -82,18 +91,43 @@ pub(super) fn leaf_of(event: &Parts<'_>) -> Result<Vec<u8>, serde_json::Error> {
     Ok(out)
 }
 
-/// Begins a field of the leaf.
+/// Begins a field of the leaf, whose name needs no escapes.
 fn begin(name: &str, out: &mut Vec<u8>) {
-    out.push(if out.is_empty() { b'{' } else { b',' });
-    write_text(name, out);
-    out.push(b':');
+    out.extend(if out.is_empty() { b"{\"" } else { b",\"" });
+    out.extend(name.as_bytes());
+    out.extend(b"\":");
 }
 
 /// Writes JSON in canonical form.
-fn write_json(json: &str, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
-    let mut reader = serde_json::Deserializer::from_str(json);
-    Canonical(out).deserialize(&mut reader)?;
-    reader.end()
+fn write_json(json: Json<'_>, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+    match json {
+        Json::Any(text) => {
+            let mut reader = serde_json::Deserializer::from_str(text);
+            Canonical(out).deserialize(&mut reader)?;
+            reader.end()
+        }
+        Json::Canonical(text) => {
+            out.extend(text.as_bytes());
+            Ok(())
+        }
+    }
+}
+
+/// Whether `serde_json` writes a value in canonical form: names that are ASCII and in order, no numbers but small integers.
+pub(super) fn is_written_canonical(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(_) | Value::String(_) => true,
+        Value::Number(number) => number
+            .as_i64()
+            .is_some_and(|integer| integer.unsigned_abs() <= EXACT_MAX),
+        Value::Array(items) => items.iter().all(is_written_canonical),
+        Value::Object(fields) => {
+            fields.keys().is_sorted()
+                && fields
+                    .iter()
+                    .all(|(name, value)| name.is_ascii() && is_written_canonical(value))
+        }
+    }
 }
 
 /// Writes JSON in canonical form while it is read.
@@ -250,7 +284,7 @@ mod tests {
 
     fn canonical(json: &str) -> String {
         let mut out = vec![];
-        write_json(json, &mut out).unwrap();
+        write_json(Json::Any(json), &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -343,6 +377,27 @@ mod tests {
             canonical("[4.50, 2e-3, 1E30, -0.0, 0.000000000000000000000000001]"),
             "[4.5,0.002,1e+30,0,1e-27]"
         );
+    }
+
+    #[test]
+    fn what_is_written_in_canonical_form_is_known() {
+        for (value, expected) in [
+            (json!(null), true),
+            (
+                json!({"b": [true, {"a": "\u{1f600}\n\"", "c": {}}], "c": []}),
+                true,
+            ),
+            (json!([0, -1, 9_007_199_254_740_992_i64]), true),
+            (json!([9_007_199_254_740_993_i64]), false),
+            (json!({"a": u64::MAX}), false),
+            (json!([[1.0]]), false),
+            (json!({"\u{1f600}": 1, "\u{fb33}": 2}), false),
+        ] {
+            assert_eq!(is_written_canonical(&value), expected, "{value}");
+            if expected {
+                assert_eq!(canonical(&value.to_string()), value.to_string());
+            }
+        }
     }
 
     #[test]

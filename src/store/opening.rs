@@ -83,9 +83,9 @@ impl<'r> Apart<'r> {
     }
 
     fn subjects(&self) -> BTreeSet<String> {
-        let sealed = self.payload.iter().flat_map(sealed::subjects);
-        let client = self.metadata.client_subject.as_deref();
-        sealed.chain(client).map(str::to_owned).collect()
+        let mut subjects = sealed::subjects(&self.payload);
+        subjects.extend(self.metadata.client_subject.as_deref());
+        subjects.into_iter().map(str::to_owned).collect()
     }
 }
 

@@ -10,6 +10,7 @@ use aggregates::personal::MARKER;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use crate::crypto::aead::{self, Key32};
 
@@ -48,12 +49,14 @@ pub enum SealError {
     Shape(String),
 }
 
-/// The subjects of all personal fields in an event.
-pub fn subjects(payload: &Value) -> BTreeSet<&str> {
+/// The subjects of all personal fields in events.
+pub fn subjects<'a>(payloads: impl IntoIterator<Item = &'a Value>) -> BTreeSet<&'a str> {
     let mut found = BTreeSet::new();
-    visit(payload, &mut |personal| {
-        found.extend(personal["subject"].as_str());
-    });
+    for payload in payloads {
+        visit(payload, &mut |personal| {
+            found.extend(personal["subject"].as_str());
+        });
+    }
     found
 }
 
@@ -74,24 +77,20 @@ fn visit<'a>(value: &'a Value, each: &mut impl FnMut(&'a Value)) {
 /// If a subject has no key: then nothing may be written about them.
 pub fn seal(payload: &mut Value, place: EventPlace<'_>, keys: &DataKeys) -> Result<(), SealError> {
     rewrite(payload, &mut String::new(), &mut |personal, path| {
-        let subject = personal["subject"]
-            .as_str()
-            .ok_or_else(|| SealError::Shape(path.to_owned()))?
-            .to_owned();
-        let Some(value) = personal.get("value") else {
-            return Err(SealError::Shape(path.to_owned()));
-        };
+        let shape = || SealError::Shape(path.to_owned());
+        let fields = personal.as_object_mut().ok_or_else(shape)?;
+        let value = fields.remove("value").ok_or_else(shape)?;
+        let subject = fields.get("subject").and_then(Value::as_str);
+        let subject = subject.ok_or_else(shape)?;
         let key = keys
-            .get(&subject)
-            .ok_or_else(|| SealError::NoKey(subject.clone()))?;
-        let plain = zeroize::Zeroizing::new(value.to_string().into_bytes());
-        let (nonce, ciphertext) = aead::seal(
-            key,
-            &aad(place, path, &subject, KEY_VERSION),
-            &aead::pad(&plain),
-        );
+            .get(subject)
+            .ok_or_else(|| SealError::NoKey(subject.to_owned()))?;
+        let plain = Zeroizing::new(serde_json::to_vec(&value).map_err(|_| shape())?);
+        let aad = aad(place, path, subject, KEY_VERSION);
+        let (nonce, ciphertext) = aead::seal(key, &aad, &aead::pad(&plain));
         let sealed = STANDARD.encode([nonce.as_slice(), &ciphertext].concat());
-        *personal = json!({"subject": subject, "key": KEY_VERSION, "sealed": sealed});
+        fields.insert("key".to_owned(), KEY_VERSION.into());
+        fields.insert("sealed".to_owned(), sealed.into());
         Ok(())
     })
 }
@@ -177,11 +176,7 @@ pub fn seal_text(key: &Key32, place: &[&str], text: &[u8]) -> Vec<u8> {
 }
 
 /// Opens what `seal_text` sealed for the same place; `None` if it was altered or moved.
-pub fn open_text(
-    key: &Key32,
-    place: &[&str],
-    sealed: &[u8],
-) -> Option<zeroize::Zeroizing<Vec<u8>>> {
+pub fn open_text(key: &Key32, place: &[&str], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let (nonce, ciphertext) = sealed.split_at_checked(12)?;
     aead::open(key, nonce.try_into().ok()?, &aead::aad(place), ciphertext).ok()
 }
@@ -272,7 +267,7 @@ mod tests {
     fn what_is_not_personal_is_written_as_it_is() {
         let plain =
             json!({"$personal text": ["$personal", {"a\"b": "{\"$personal\":{}}"}, 7, null]});
-        assert!(subjects(&plain).is_empty());
+        assert!(subjects([&plain]).is_empty());
         let mut value = plain.clone();
         seal(&mut value, PLACE, &keys()).unwrap();
         assert_eq!(value, plain);
@@ -303,7 +298,7 @@ mod tests {
 
     #[test]
     fn every_subject_is_named_once() {
-        assert_eq!(subjects(&payload()), ["u1", "u2"].into());
+        assert_eq!(subjects([&payload()]), ["u1", "u2"].into());
     }
 
     #[test]
