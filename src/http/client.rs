@@ -117,7 +117,7 @@ pub fn counting_key(address: Option<IpAddr>) -> String {
 }
 
 /// Everything about who asks that a command records.
-pub fn caller(headers: &HeaderMap, address: Option<IpAddr>, request_id: &RequestId) -> Caller {
+pub fn caller(headers: &HeaderMap, address: Option<IpAddr>, request_id: RequestId) -> Caller {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     // Headers that can be read as text are ASCII: characters are bytes.
     let user_agent = text("user-agent").unwrap_or_default();
@@ -134,7 +134,7 @@ pub fn caller(headers: &HeaderMap, address: Option<IpAddr>, request_id: &Request
             user_agent,
         },
         network: address.map(|a| counting_key(Some(a))).unwrap_or_default(),
-        request_id: request_id.as_str().to_owned(),
+        request_id: request_id.0,
         traceparent: text("traceparent")
             .filter(is_traceparent)
             .map(str::to_owned),

@@ -1,14 +1,18 @@
 //! What every request passes: an id, the words that log lines have about it, metrics, CORS and security headers.
 
+use std::cell::Cell;
 use std::collections::HashMap;
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::{Arc, LazyLock, RwLock};
+use std::task::{self, Poll};
 use std::time::Instant;
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderValue, Method, StatusCode, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse, Response};
 use metrics::{Counter, Histogram, counter, histogram};
+use tower::Service;
 
 use super::answers;
 use super::client::RequestId;
@@ -18,55 +22,92 @@ use crate::config::ErrorShape;
 use crate::store::WRITTEN;
 use crate::telemetry::{ASKED, Asked};
 
-/// The only layer, with everything that follows inside: see there.
-pub async fn around(State(web): State<Arc<Web>>, request: Request, next: Next) -> Response {
-    observe(&web, request, next).await
+/// The only layer. A service of its own and not a function of axum's, which would box the request's work once more.
+#[derive(Clone)]
+pub struct Around<S> {
+    web: Arc<Web>,
+    route: S,
 }
 
-/// Gives the request its id, counts and times it by route, and tells the log of failures.
-async fn observe(web: &Web, mut request: Request, next: Next) -> Response {
-    let id = RequestId::of(request.headers());
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
-    let asked = Asked {
-        id: id.as_str().to_owned(),
-        method: request.method().as_str().to_owned(),
-        route: route.to_owned(),
-    };
-    request.extensions_mut().insert(id.clone());
-    let started = Instant::now();
-    let answer = async {
-        let (mut response, position) = WRITTEN
-            .scope(std::cell::Cell::new(None), async {
-                let response = security_headers(web, route, request, next).await;
-                (response, WRITTEN.with(std::cell::Cell::get))
-            })
-            .await;
-        if let Some(position) = position {
-            response
-                .headers_mut()
-                .insert("x-log-position", HeaderValue::from(position));
-        }
-        let status = response.status().as_u16();
-        if status >= 500 {
-            tracing::error!(
-                status,
-                millis = started.elapsed().as_millis() as u64,
-                "request failed"
-            );
-        } else {
-            tracing::debug!(
-                status,
-                millis = started.elapsed().as_millis() as u64,
-                "request"
-            );
-        }
-        response
-    };
-    let mut response = ASKED.scope(asked, answer).await;
-    measure(route, response.status().as_u16(), started);
-    response.headers_mut().insert("x-request-id", id.header());
-    response
+impl<S> Around<S> {
+    /// Puts it around a route.
+    pub fn new(web: Arc<Web>, route: S) -> Self {
+        Self { web, route }
+    }
+}
+
+impl<S> Service<Request> for Around<S>
+where
+    S: Service<Request, Error = Infallible>,
+    S::Response: IntoResponse,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.route.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let started = Instant::now();
+        let web = self.web.clone();
+        let id = RequestId::of(request.headers());
+        request.extensions_mut().insert(id.clone());
+        let path = request.extensions().get::<MatchedPath>().cloned();
+        let asked = Asked {
+            id: id.as_str().to_owned(),
+            method: request.method().as_str().to_owned(),
+            route: route(path.as_ref()).to_owned(),
+        };
+        let asks = Asks::of(&web, &request);
+        let work = match asks.answer() {
+            Some(answer) => Err(answer),
+            None => Ok(self.route.call(request)),
+        };
+        Box::pin(async move {
+            let route = route(path.as_ref());
+            let work = async {
+                let response = match work {
+                    Ok(work) => {
+                        let Ok(response) = work.await;
+                        shaped(response.into_response(), route, web.app.config.error_shape)
+                    }
+                    Err(answer) => answer,
+                };
+                tell(response.status(), started);
+                (response, WRITTEN.with(Cell::get))
+            };
+            let work = WRITTEN.scope(Cell::new(None), work);
+            let (mut response, position) = ASKED.scope(asked, work).await;
+            asks.let_read(&mut response);
+            asks.secure(&web, &mut response);
+            let headers = response.headers_mut();
+            if let Some(position) = position {
+                headers.insert("x-log-position", HeaderValue::from(position));
+            }
+            headers.insert("x-request-id", id.header());
+            measure(route, response.status().as_u16(), started);
+            Ok(response)
+        })
+    }
+}
+
+/// The pattern of a route.
+fn route(path: Option<&MatchedPath>) -> &str {
+    path.map_or("unmatched", MatchedPath::as_str)
+}
+
+/// Tells the log how a request ended.
+fn tell(status: StatusCode, started: Instant) {
+    let millis = started.elapsed().as_millis() as u64;
+    let status = status.as_u16();
+    if status >= 500 {
+        tracing::error!(status, millis, "request failed");
+    } else {
+        tracing::debug!(status, millis, "request");
+    }
 }
 
 /// Counts and times a request. The series of a route and status is looked up by name only once.
@@ -94,91 +135,77 @@ fn measure(route: &str, status: u16, started: Instant) {
     record(by_status.entry(status).or_insert((requests, durations)));
 }
 
-/// Headers that keep browsers careful (S-44). A page that needs another policy sets its own.
-async fn security_headers(web: &Web, route: &str, request: Request, next: Next) -> Response {
-    let path = request.uri().path();
-    let is_routed = ["/api/", "/log/"].iter().any(|area| path.starts_with(area));
-    // The key set is public and may be kept by whoever likes.
-    let is_jwks = path.ends_with("/jwks");
-    let mut response = cors(web, route, request, next).await;
-    let succeeded = response.status().is_success();
-    let headers = response.headers_mut();
-    // Room for all of them at once.
-    headers.reserve(16);
-    let mut default = |name: header::HeaderName, value: &'static str| {
-        headers
-            .entry(name)
-            .or_insert(HeaderValue::from_static(value));
-    };
-    default(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-    default(header::REFERRER_POLICY, "no-referrer");
-    default(
-        header::CONTENT_SECURITY_POLICY,
-        "default-src 'none'; frame-ancestors 'none'",
-    );
-    default(
-        const { header::HeaderName::from_static("permissions-policy") },
-        "camera=(), geolocation=(), microphone=()",
-    );
-    if is_routed && !(is_jwks && succeeded) {
-        default(header::CACHE_CONTROL, "no-store");
-    }
-    if web.over_https {
-        default(header::STRICT_TRANSPORT_SECURITY, "max-age=63072000");
-    }
-    response
+/// What a request says that its answer depends on, whatever it asks for.
+struct Asks {
+    /// Where the page stands that sent it, if pages there may read answers with credentials (contract 1.2). Others are
+    /// served and cannot read them.
+    origin: Option<HeaderValue>,
+    /// Whether a browser asks what it may ask.
+    preflight: bool,
+    /// The wire knows no HEAD below `/api/auth`; the router would answer it like GET.
+    unknown_head: bool,
+    /// Whether it is about what nobody may keep.
+    is_routed: bool,
+    /// The key set is public and may be kept by whoever likes.
+    is_jwks: bool,
 }
 
-/// Cross-origin access (contract 1.2): configured origins may read answers with credentials; others are
-/// served and cannot read them.
-async fn cors(web: &Web, route: &str, request: Request, next: Next) -> Response {
-    let origin = request.headers().get(header::ORIGIN).cloned();
-    let allowed = origin.filter(|origin| {
-        origin.to_str().is_ok_and(|origin| {
-            web.app
-                .config
-                .cors_origins
-                .iter()
-                .any(|known| known == origin)
-        })
-    });
-    let preflight = request.method() == Method::OPTIONS
-        && request
-            .headers()
-            .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-    let mut response = if preflight {
-        let mut response = StatusCode::NO_CONTENT.into_response();
-        answers::set_header(
-            &mut response,
-            "access-control-allow-methods",
-            "GET,HEAD,PUT,POST,DELETE,PATCH",
-        );
-        answers::set_header(
-            &mut response,
-            "access-control-allow-headers",
-            "Content-Type,Authorization,X-Service-Key,X-App-Id,Idempotency-Key,X-Min-Position",
-        );
-        answers::set_header(
-            &mut response,
-            "vary",
-            "Origin, Access-Control-Request-Headers",
-        );
-        response
-    } else {
-        let mut response = answer(web, route, request, next).await;
-        response
-            .headers_mut()
-            .append(header::VARY, HeaderValue::from_static("Origin"));
-        response
-    };
-    if let Some(origin) = allowed {
+impl Asks {
+    fn of(web: &Web, request: &Request) -> Self {
+        let (method, path, headers) = (request.method(), request.uri().path(), request.headers());
+        let known = &web.app.config.cors_origins;
+        let is_known = |origin: &&HeaderValue| {
+            let text = origin.to_str();
+            text.is_ok_and(|text| known.iter().any(|known| known == text))
+        };
+        Self {
+            origin: headers.get(header::ORIGIN).filter(is_known).cloned(),
+            preflight: method == Method::OPTIONS
+                && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD),
+            unknown_head: method == Method::HEAD && path.starts_with("/api/auth/"),
+            is_routed: ["/api/", "/log/"].iter().any(|area| path.starts_with(area)),
+            is_jwks: path.ends_with("/jwks"),
+        }
+    }
+
+    /// The answer, if it is known without a route.
+    fn answer(&self) -> Option<Response> {
+        if self.preflight {
+            let mut response = StatusCode::NO_CONTENT.into_response();
+            for (name, value) in [
+                (
+                    "access-control-allow-methods",
+                    "GET,HEAD,PUT,POST,DELETE,PATCH",
+                ),
+                (
+                    "access-control-allow-headers",
+                    "Content-Type,Authorization,X-Service-Key,X-App-Id,Idempotency-Key,X-Min-Position",
+                ),
+                ("vary", "Origin, Access-Control-Request-Headers"),
+            ] {
+                answers::set_header(&mut response, name, value);
+            }
+            return Some(response);
+        }
+        self.unknown_head
+            .then(|| StatusCode::NOT_FOUND.into_response())
+    }
+
+    /// Says who may read the answer.
+    fn let_read(&self, response: &mut Response) {
         let headers = response.headers_mut();
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        if !self.preflight {
+            headers.append(header::VARY, HeaderValue::from_static("Origin"));
+        }
+        let Some(origin) = &self.origin else {
+            return;
+        };
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         headers.insert(
             header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
             HeaderValue::from_static("true"),
         );
-        if !preflight {
+        if !self.preflight {
             for name in [
                 "Set-Cookie",
                 "set-auth-token",
@@ -189,26 +216,50 @@ async fn cors(web: &Web, route: &str, request: Request, next: Next) -> Response 
                 "X-Request-Id",
                 "X-Log-Position",
             ] {
-                answers::expose(&mut response, name);
+                answers::expose(response, name);
             }
         }
     }
-    response
-}
 
-/// The wire knows no HEAD below `/api/auth`; the router would answer it like GET.
-async fn answer(web: &Web, route: &str, request: Request, next: Next) -> Response {
-    if request.method() == Method::HEAD && request.uri().path().starts_with("/api/auth/") {
-        return StatusCode::NOT_FOUND.into_response();
+    /// Adds headers that keep browsers careful (S-44). A page that needs another policy sets its own.
+    fn secure(&self, web: &Web, response: &mut Response) {
+        let succeeded = response.status().is_success();
+        let headers = response.headers_mut();
+        // Room for all of them at once.
+        headers.reserve(16);
+        let mut default = |name: header::HeaderName, value: &'static str| {
+            headers
+                .entry(name)
+                .or_insert(HeaderValue::from_static(value));
+        };
+        default(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+        default(header::REFERRER_POLICY, "no-referrer");
+        default(
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; frame-ancestors 'none'",
+        );
+        default(
+            const { header::HeaderName::from_static("permissions-policy") },
+            "camera=(), geolocation=(), microphone=()",
+        );
+        if self.is_routed && !(self.is_jwks && succeeded) {
+            default(header::CACHE_CONTROL, "no-store");
+        }
+        if web.over_https {
+            default(header::STRICT_TRANSPORT_SECURITY, "max-age=63072000");
+        }
     }
-    let response = next.run(request).await;
-    let problem = response.extensions().get::<Problem>();
-    let shaped = problem.and_then(|problem| shaped(problem, route, web.app.config.error_shape));
-    shaped.unwrap_or(response)
 }
 
-/// A problem in the shape that the clients of a route know, where that is not the official client's.
-fn shaped(problem: &Problem, route: &str, shape: ErrorShape) -> Option<Response> {
+/// An answer whose problem has the shape that the clients of its route know.
+fn shaped(response: Response, route: &str, shape: ErrorShape) -> Response {
+    let problem = response.extensions().get::<Problem>();
+    let told = problem.and_then(|problem| reshaped(problem, route, shape));
+    told.unwrap_or(response)
+}
+
+/// A problem in another shape than the official client's.
+fn reshaped(problem: &Problem, route: &str, shape: ErrorShape) -> Option<Response> {
     let is_in = |area: &str| {
         let rest = route.strip_prefix(area);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

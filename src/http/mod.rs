@@ -42,6 +42,7 @@ use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{Method, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse as _, Response};
+use tower::layer::layer_fn;
 
 use crate::app::App;
 use crate::mail::Mailer;
@@ -75,7 +76,7 @@ pub fn router(app: Arc<App>) -> Router {
     }
     // One layer: each boxes the request's work once more.
     router.layer((
-        from_fn_with_state(web, layers::around),
+        layer_fn(move |route| layers::Around::new(web.clone(), route)),
         DefaultBodyLimit::max(request::BODY_MAX_BYTES),
     ))
 }

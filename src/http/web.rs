@@ -114,12 +114,11 @@ impl FromRequest<Arc<Web>> for Call {
         let path = request.extensions().get::<MatchedPath>().cloned();
         web.count(&method, path.as_ref(), address).await?;
         let request_id = request
-            .extensions()
-            .get::<RequestId>()
-            .cloned()
+            .extensions_mut()
+            .remove::<RequestId>()
             .unwrap_or_else(|| RequestId::of(request.headers()));
         let headers = std::mem::take(request.headers_mut());
-        let caller = client::caller(&headers, address, &request_id);
+        let caller = client::caller(&headers, address, request_id);
         let bytes = if request.body().is_end_stream() {
             Bytes::new()
         } else {
