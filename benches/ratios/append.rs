@@ -44,17 +44,45 @@ pub const TABLE: &str = "
     );
     create table bare_rows (like bare_events including defaults including identity, primary key (position));";
 
-/// One insert of an event like ours into a table. `pgbench` takes a colon before a letter or digit for a variable.
-pub fn script(table: &str) -> String {
+/// An event as a command of ours writes it. `pgbench` takes a colon before a letter or digit for a variable.
+pub struct Like {
+    stream_type: &'static str,
+    event_type: &'static str,
+    payload: &'static str,
+    metadata: &'static str,
+}
+
+/// What extending a session writes.
+pub const EXTENDED: Like = Like {
+    stream_type: "session",
+    event_type: "session.extended",
+    payload: r#"{"extended":{"expires_at":"2026-11-08T09.00.00Z","at":"2026-11-01T09.00.00Z"}}"#,
+    metadata: r#"{"actor":"user=abcdefghijklmnopqrstuvwxyzabcdef","event_id":"01993d5e-1c5a-7b3e-9d0a-2f6a4c8e1b7d","node":"abcdefgh"}"#,
+};
+
+/// What handing out a key writes.
+pub const FETCHED: Like = Like {
+    stream_type: "vault",
+    event_type: "vault.key_fetched",
+    payload: r#"{"key_fetched":{"access":{"at":"2026-11-28T12.08.23.568Z","client":{"$personal":{"key": 1,"sealed":"+2QveQYmKBwN8By5zzDnkrqnBWXYGj2eJZxB8/TSKf5IWqBStQDdwaHEuqIF9DqniIiPX/u5VOozBtJ1dIZeM1Ot15D3XclOHnakrhllU3UWDwtRCNIwOEFz/mo=","subject":"abcdefghijklmnopqrstuvwxyzabcdef"}}},"action":"fetch","zero_knowledge": false}}"#,
+    metadata: r#"{"actor":"user=abcdefghijklmnopqrstuvwxyzabcdef","correlation_id":"abcdefghij003e24","event_id":"01993d5e-1c5a-7b3e-9d0a-2f6a4c8e1b7d","node":"abcdefgh","session_id":"abcdefghijklmnopqrstuvwxyzabcdef"}"#,
+};
+
+/// One insert of such an event into a table.
+pub fn script(table: &str, like: &Like) -> String {
+    let Like {
+        stream_type,
+        event_type,
+        payload,
+        metadata,
+    } = like;
     format!(
-        r#"\set sequence random(1, 1000000000000000000)
+        r"\set sequence random(1, 1000000000000000000)
 \set stream random(1, {STREAMS})
 insert into {table} (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata, event_id)
-values ('session', 'abcdefghijklmnopqrstuvwxyz' || :stream, :sequence, 'session.extended', '1',
-        '{{"extended":{{"expires_at":"2026-11-08T09.00.00Z","at":"2026-11-01T09.00.00Z"}}}}',
-        '{{"event_id":"01993d5e-1c5a-7b3e-9d0a-2f6a4c8e1b7d","actor":"user=abcdefghijklmnopqrstuvwxyzabcdef","node":"abcdefgh"}}',
+values ('{stream_type}', 'abcdefghijklmnopqrstuvwxyz' || :stream, :sequence, '{event_type}', '1', '{payload}', '{metadata}',
         gen_random_uuid());
-"#
+"
     )
 }
 
@@ -128,7 +156,7 @@ fn compare(options: &Options, slow: bool, suffix: &str) -> anyhow::Result<Vec<Fi
                 cost.commands += rate * options.seconds as f64;
                 Ok(rate)
             },
-            || server.pgbench(&script(table), AT_ONCE, options.seconds),
+            || server.pgbench(&script(table, &EXTENDED), AT_ONCE, options.seconds),
         )?;
         findings.push(Finding {
             what: format!("{what}{suffix}"),
