@@ -262,21 +262,15 @@ async fn status(call: Call) -> Result<Response, Problem> {
 }
 
 async fn init(call: Call) -> Result<Response, Problem> {
-    Box::pin(give(&call, Action::Init, &limits::VAULT, Wish::Init)).await
+    give(&call, Action::Init, &limits::VAULT, Wish::Init).await
 }
 
 async fn key(call: Call) -> Result<Response, Problem> {
-    Box::pin(give(&call, Action::Fetch, &limits::VAULT, Wish::Fetch)).await
+    give(&call, Action::Fetch, &limits::VAULT, Wish::Fetch).await
 }
 
 async fn rotate(call: Call) -> Result<Response, Problem> {
-    Box::pin(give(
-        &call,
-        Action::Rotate,
-        &limits::VAULT_CHANGE,
-        Wish::Rotate,
-    ))
-    .await
+    give(&call, Action::Rotate, &limits::VAULT_CHANGE, Wish::Rotate).await
 }
 
 /// A call that gives the key out. Of one with an `Idempotency-Key` only that it was carried out is kept: whoever repeats
