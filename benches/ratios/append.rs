@@ -16,7 +16,7 @@ use sqlx::{ConnectOptions as _, Executor as _};
 use tokio::runtime::Runtime;
 
 use super::Options;
-use super::database::Server;
+use super::database::{Sent, Server};
 use super::measure::{family_seconds, own_seconds, take_turns};
 use super::table::{Finding, Target};
 
@@ -124,25 +124,31 @@ fn compare(options: &Options, slow: bool, suffix: &str) -> anyhow::Result<Vec<Fi
     let cases = [
         (
             Kind::Extend,
-            "bare_events",
+            ("bare_events", Sent::Prepared),
             "append: extend a session",
             Target::AtLeast(1.0),
         ),
         (
+            Kind::Extend,
+            ("bare_events", Sent::AsText),
+            "append: extend a session, against inserts sent as text",
+            Target::None,
+        ),
+        (
             Kind::ChangeTier,
-            "bare_events",
+            ("bare_events", Sent::Prepared),
             "append: change a tier",
             Target::None,
         ),
         (
             Kind::Extend,
-            "bare_rows",
+            ("bare_rows", Sent::Prepared),
             "append: extend a session, against a table with one key",
             Target::None,
         ),
     ];
     let mut findings = Vec::new();
-    for (kind, table, what, target) in cases {
+    for (kind, (table, sent), what, target) in cases {
         eprintln!("  {what}{suffix}");
         let mut cost = Cost::default();
         let batches = Batches::so_far(&app);
@@ -156,7 +162,7 @@ fn compare(options: &Options, slow: bool, suffix: &str) -> anyhow::Result<Vec<Fi
                 cost.commands += rate * options.seconds as f64;
                 Ok(rate)
             },
-            || server.pgbench(&script(table, &EXTENDED), AT_ONCE, options.seconds),
+            || server.pgbench(&script(table, &EXTENDED), sent, AT_ONCE, options.seconds),
         )?;
         findings.push(Finding {
             what: format!("{what}{suffix}"),

@@ -142,15 +142,21 @@ impl Server {
         self.cluster.superuser_url()
     }
 
-    /// Transactions per second of `pgbench` with this script.
+    /// Transactions per second of `pgbench` with this script, whose statements it sends in this way.
     ///
     /// # Errors
     /// When `pgbench` is missing or fails.
-    pub fn pgbench(&self, script: &str, clients: usize, seconds: u64) -> anyhow::Result<f64> {
+    pub fn pgbench(
+        &self,
+        script: &str,
+        sent: Sent,
+        clients: usize,
+        seconds: u64,
+    ) -> anyhow::Result<f64> {
         let file = self.folder.path().join("script.sql");
         std::fs::write(&file, script)?;
         let output = Command::new(pgbench()?)
-            .args(["-n", "-M", "prepared", "-j", "2"])
+            .args(["-n", "-M", sent.as_str(), "-j", "2"])
             .args(["-c", &clients.to_string()])
             .args(["-T", &seconds.to_string()])
             .arg("-f")
@@ -166,6 +172,25 @@ impl Server {
         Ok(rate
             .with_context(|| format!("pgbench said no rate: {said}"))?
             .parse()?)
+    }
+}
+
+/// How `pgbench` sends a statement.
+#[derive(Clone, Copy)]
+pub enum Sent {
+    /// As it does by itself: as text, which the server reads and plans each time.
+    AsText,
+    /// Prepared once for each connection: the most that the server can do.
+    Prepared,
+}
+
+impl Sent {
+    /// The value of its option `-M`.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::AsText => "simple",
+            Self::Prepared => "prepared",
+        }
     }
 }
 

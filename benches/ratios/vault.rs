@@ -15,6 +15,7 @@ use serde_json::json;
 
 use super::Options;
 use super::append;
+use super::database::Sent;
 use super::http::{World, wrk};
 use super::measure::take_turns;
 use super::table::{Finding, Target};
@@ -71,38 +72,47 @@ pub fn keys(options: &Options) -> anyhow::Result<Vec<Finding>> {
     let what = "key of a vault, each an event";
     let bare = append::script("bare_events", &append::FETCHED);
     eprintln!("  against bare inserts");
-    let (fetched, inserted) = take_turns(options.rounds, ours, || {
-        world.server.pgbench(&bare, PEOPLE, options.seconds)
-    })?;
+    let mut findings = vec![];
+    for (sent, what, target) in [
+        (Sent::Prepared, what.to_owned(), Target::AtLeast(0.7)),
+        (
+            Sent::AsText,
+            format!("{what}, against inserts sent as text"),
+            Target::None,
+        ),
+    ] {
+        let (ours, limit) = take_turns(options.rounds, ours, || {
+            world.server.pgbench(&bare, sent, PEOPLE, options.seconds)
+        })?;
+        findings.push(Finding {
+            what,
+            unit: "requests/s",
+            ours,
+            limit,
+            limit_is: format!(
+                "pgbench: one insert of such an event into bare_events per transaction, {PEOPLE} clients"
+            ),
+            target,
+            notes: vec![],
+        });
+    }
     eprintln!("  against the original's pattern");
     let reference = world.serve(reference(world.app.clone(), people))?;
     let (again, followed) = take_turns(options.rounds, ours, || {
         wrk(&reference, &[], "", PEOPLE, options.seconds)
     })?;
-    Ok(vec![
-        Finding {
-            what: what.to_owned(),
-            unit: "requests/s",
-            ours: fetched,
-            limit: inserted,
-            limit_is: format!(
-                "pgbench: one insert of such an event into bare_events per transaction, {PEOPLE} clients"
-            ),
-            target: Target::AtLeast(0.7),
-            notes: vec![],
-        },
-        Finding {
-            what: what.to_owned(),
-            unit: "requests/s",
-            ours: again,
-            limit: followed,
-            limit_is: "the original's pattern: read, unwrap and insert a line in one transaction, nobody's session \
-                       looked at"
-                .to_owned(),
-            target: Target::AtLeast(3.0),
-            notes: vec![],
-        },
-    ])
+    findings.push(Finding {
+        what: what.to_owned(),
+        unit: "requests/s",
+        ours: again,
+        limit: followed,
+        limit_is: "the original's pattern: read, unwrap and insert a line in one transaction, nobody's session \
+                   looked at"
+            .to_owned(),
+        target: Target::AtLeast(3.0),
+        notes: vec![],
+    });
+    Ok(findings)
 }
 
 /// `GET /key` of a vault whose key was fetched 100,000 times before, against one that is new.
