@@ -82,6 +82,10 @@ pub fn seal(payload: &mut Value, place: EventPlace<'_>, keys: &DataKeys) -> Resu
         let value = fields.remove("value").ok_or_else(shape)?;
         let subject = fields.get("subject").and_then(Value::as_str);
         let subject = subject.ok_or_else(shape)?;
+        // Whatever else stood there would stay in clear.
+        if fields.len() > 1 {
+            return Err(shape());
+        }
         let key = keys
             .get(subject)
             .ok_or_else(|| SealError::NoKey(subject.to_owned()))?;
@@ -283,12 +287,13 @@ mod tests {
     }
 
     #[test]
-    fn a_field_about_nobody_or_without_a_value_is_not_written() {
+    fn a_field_about_nobody_or_with_anything_but_a_value_is_not_written() {
         for wrong in [
             json!({"value": 1}),
             json!("u1"),
             json!({"subject": 1, "value": 1}),
             json!({"subject": "u1", "erased": true}),
+            json!({"subject": "u1", "value": 1, "name": "Ada"}),
         ] {
             let mut payload = json!({"n": {"$personal": wrong}});
             let refused = seal(&mut payload, PLACE, &keys());
