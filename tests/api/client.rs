@@ -70,6 +70,16 @@ impl Answer {
     }
 }
 
+/// Asks again while the service has no time for it, which settles nothing.
+pub async fn served(mut ask: impl AsyncFnMut() -> Answer) -> Answer {
+    loop {
+        let answer = ask().await;
+        if answer.status != 503 {
+            return answer;
+        }
+    }
+}
+
 /// Sends a request; fails if it is not answered in time.
 pub async fn answer(request: RequestBuilder) -> Answer {
     let response = request.timeout(PATIENCE).send().await.unwrap();

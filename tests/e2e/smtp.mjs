@@ -103,12 +103,15 @@ export class MailServer {
     this.letters.push({ to, subject, html, text, secure: session.secure, user: session.user });
   }
 
-  /** Takes the next letter to `address` out of the mailbox, waiting for it if need be. */
+  /**
+   * Takes the next letter to `address` out of the mailbox, waiting for it if need be: one that a service was sending when
+   * it was killed is sent again a minute later.
+   */
   async take(address) {
     return eventually('a letter', () => {
       const at = this.find(address);
       return at >= 0 && this.letters.splice(at, 1)[0];
-    });
+    }, 180);
   }
 
   /** Whether a letter to `address` lies in the mailbox. */
