@@ -463,9 +463,22 @@ async fn create(
         "drop table if exists read.{table};
          create table read.{table} (like read.{live} including all excluding indexes)"
     ))
-    .execute(connection)
+    .execute(&mut *connection)
     .await
     .with_context(|| format!("making the table read.{table}"))?;
+    // Of which columns the planner keeps no samples is not part of the shape that PostgreSQL copies.
+    let unsampled: Option<String> = sqlx::query_scalar(
+        "select string_agg(format('alter column %I set statistics 0', attname), ', ') from pg_attribute
+         where attrelid = ('read.' || $1)::regclass and attstattarget = 0 and attnum > 0 and not attisdropped",
+    )
+    .bind(live)
+    .fetch_one(&mut *connection)
+    .await?;
+    if let Some(changes) = unsampled {
+        sqlx::raw_sql(&format!("alter table read.{table} {changes}"))
+            .execute(connection)
+            .await?;
+    }
     Ok(())
 }
 

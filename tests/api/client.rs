@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use axum::extract::State;
 use axum::routing::post;
@@ -69,11 +70,12 @@ impl Answer {
     }
 }
 
-/// Asks again while the service has no time for it, which settles nothing.
+/// Asks again while the service has no time for it, which settles nothing; not for ever.
 pub async fn served(mut ask: impl AsyncFnMut() -> Answer) -> Answer {
+    let give_up_at = Instant::now() + PATIENCE;
     loop {
         let answer = ask().await;
-        if answer.status != 503 {
+        if answer.status != 503 || Instant::now() > give_up_at {
             return answer;
         }
     }
@@ -217,6 +219,17 @@ impl TestApp {
             dump += &format!("{table}\n{}\n", rows.join("\n"));
         }
         dump
+    }
+
+    /// The samples of columns that the planner has kept.
+    pub async fn samples(&self) -> String {
+        let samples: Vec<String> = sqlx::query_scalar(
+            "select t::text from pg_stats t where schemaname in ('public', 'read', 'followers')",
+        )
+        .fetch_all(&self.admin)
+        .await
+        .unwrap();
+        samples.join("\n")
     }
 
     pub async fn tables(&self) -> Vec<String> {

@@ -56,7 +56,7 @@ async fn everything(app: &TestApp) -> Vec<String> {
     found
 }
 
-/// Columns, indexes, constraints and owner of every table in `read`.
+/// Columns, indexes, constraints, owner and sampled columns of every table in `read`.
 async fn shape(app: &TestApp) -> Vec<String> {
     sqlx::query_scalar(
         "select format('%s %s %s %s', table_name, column_name, data_type, is_nullable)
@@ -65,6 +65,8 @@ async fn shape(app: &TestApp) -> Vec<String> {
          union all select format('%s %s %s', conrelid::regclass, conname, pg_get_constraintdef(oid))
          from pg_constraint where connamespace = 'read'::regnamespace
          union all select format('%s owned by %s', tablename, tableowner) from pg_tables where schemaname = 'read'
+         union all select format('%s %s sampled %s', attrelid::regclass, attname, attstattarget) from pg_attribute
+         where attrelid in (select oid from pg_class where relnamespace = 'read'::regnamespace and relkind = 'r') and attnum > 0
          order by 1",
     )
     .fetch_all(&app.admin)
