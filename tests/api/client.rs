@@ -182,7 +182,7 @@ impl TestApp {
     }
 
     /// How many rows each table has, and the sum of their hashes: equal if and only if nothing changed, but for a chance
-    /// of one in 2^64. Texts to sort would take most of the time of the tests that compare what was before with what is.
+    /// of one in 2^64.
     pub async fn state(&self) -> BTreeMap<String, String> {
         self.followed().await;
         let of_table = |table: &String| {
