@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use axum::extract::State;
 use axum::routing::post;
@@ -16,6 +15,7 @@ use mana_auth::store::log;
 use reqwest::RequestBuilder;
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
+use sqlx::Row as _;
 
 use crate::harness::{PATIENCE, TestApp};
 
@@ -67,17 +67,6 @@ impl Answer {
     pub fn refusal(&self) -> (u16, String) {
         let code = self.json()["code"].as_str().unwrap_or_default().to_owned();
         (self.status, code)
-    }
-}
-
-/// Asks again while the service has no time for it, which settles nothing; not for ever.
-pub async fn served(mut ask: impl AsyncFnMut() -> Answer) -> Answer {
-    let give_up_at = Instant::now() + PATIENCE;
-    loop {
-        let answer = ask().await;
-        if answer.status != 503 || Instant::now() > give_up_at {
-            return answer;
-        }
     }
 }
 
@@ -181,21 +170,18 @@ impl TestApp {
         answer.json()["token"].as_str().unwrap().to_owned()
     }
 
-    /// How many rows each table has, and the sum of their hashes: equal if and only if nothing changed, but for a chance
-    /// of one in 2^64.
+    /// Rows and digest of every table: equal if and only if nothing changed.
     pub async fn state(&self) -> BTreeMap<String, String> {
         self.followed().await;
-        let of_table = |table: &String| {
-            format!(
-                "select '{table}', count(*) || ' rows ' || coalesce(sum(hash_record_extended(t, 0)), 0) from {table} t"
-            )
-        };
-        let of_tables: Vec<String> = self.tables().await.iter().map(of_table).collect();
-        let state: Vec<(String, String)> = sqlx::query_as(&of_tables.join(" union all "))
-            .fetch_all(&self.admin)
-            .await
-            .unwrap();
-        state.into_iter().collect()
+        let mut state = BTreeMap::new();
+        for table in self.tables().await {
+            let digest = format!(
+                "select count(*) || ' rows ' || md5(coalesce(string_agg(t::text, '|' order by t::text), '')) from {table} t"
+            );
+            let row = sqlx::query(&digest).fetch_one(&self.admin).await.unwrap();
+            state.insert(table, row.get(0));
+        }
+        state
     }
 
     /// Waits until the models that follow the log are where it is.
