@@ -218,6 +218,8 @@ async fn a_database_of_before_has_sealed_no_more_than_it_is_taken_to_have_s74() 
             .await
             .unwrap()
     };
+    // Each node counts beforehand what it would not have noted if it were killed.
+    wait_until("the node is counted", async || seals().await >= 10_000).await;
     let before = seals().await;
     for number in 0..3 {
         let who = app.signed_in(&format!("p{number}")).await;
