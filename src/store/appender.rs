@@ -34,6 +34,8 @@ const BATCH_MAX: usize = 128;
 const QUEUE_MAX: usize = 4096;
 /// A stalled statement or transaction may hold the lock for this long at most, in milliseconds.
 const LOCK_TIMEOUT_MS: &str = "2000";
+/// Batches without a wait for their callers, after one whose callers did not come back.
+const UNAWAITED: u32 = 64;
 /// How long a lost connection is sought again before callers are told.
 const RECONNECT_FOR: Duration = Duration::from_secs(10);
 
@@ -165,6 +167,7 @@ impl Appender {
             connections: 0,
             waiting: VecDeque::new(),
             taken: None,
+            unawaited: 0,
         };
         (Self { queue, leaves }, on_a_thread(writer.run(jobs)))
     }
@@ -218,8 +221,10 @@ struct Writer {
     connections: u64,
     /// Jobs that came in but touch what a batch before them touches.
     waiting: VecDeque<Job>,
-    /// For the answers of the batch that is being written.
+    /// For the answers of the batch that is being written, if it is waited until they are taken.
     taken: Option<Taken>,
+    /// How many batches more are not waited for.
+    unawaited: u32,
 }
 
 impl Writer {
@@ -250,15 +255,25 @@ impl Writer {
             for job in &batch {
                 histogram!("appender_wait_seconds").record(started - job.queued);
             }
+            let answered = batch.len();
             let (taken, mut all_taken) = mpsc::channel(1);
-            self.taken = Some(taken);
+            self.taken = (self.unawaited == 0).then_some(taken);
             self.write(batch).await;
-            self.taken = None;
+            let is_awaited = self.taken.take().is_some();
             let took = started.elapsed();
             histogram!("appender_append_seconds").record(took);
-            // Callers with another command submit it in the moment in which they take their answer.
-            // Nothing is ever sent here: the channel closes.
+            if !is_awaited {
+                self.unawaited -= 1;
+                continue;
+            }
+            // Callers with another command at hand submit it in the moment in which they take their answer; those whose
+            // client has to ask for it first come too late. Nothing is ever sent here: the channel closes.
+            let before = jobs.len();
             let _ = tokio::time::timeout(took, all_taken.recv()).await;
+            let came_back = jobs.len() - before;
+            if came_back * 4 < answered * 3 {
+                self.unawaited = UNAWAITED;
+            }
         }
     }
 

@@ -358,9 +358,13 @@ async fn attack_without_the_lock() -> Faults {
             .await
             .unwrap();
     let unlocked = append
-        .replacen("perform pg_advisory_xact_lock(7165746300);", "", 1)
         .replacen(
-            "select head + row_number() over (order by e.n), p_stream_type",
+            "called := pg_advisory_xact_lock(7165746300) is null;",
+            "",
+            1,
+        )
+        .replacen(
+            "select head + e.n, p_stream_type",
             "select nextval('loose'), p_stream_type",
             1,
         );

@@ -356,6 +356,103 @@ fn a_mail_to(person: &Person) -> mana_auth::store::EffectDraft {
     effects::mail(person.id.as_str(), &mail)
 }
 
+/// Each command of a call loses for itself, for the first reason that it has, or for its stream if it has not seen that.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_one_call_the_winners_stand_without_a_gap_and_each_loser_is_told_why() {
+    let node = TestApp::start(&[]).await;
+    let (ada, gone) = (person("Ada"), person("Gone"));
+    for person in [&ada, &gone] {
+        person.sign_up(&node.app).await.unwrap();
+    }
+    destroy_data_key(&node.admin, &gone).await;
+    let mut app = node.app.pool.acquire().await.unwrap();
+    for stream in ["longer", "there"] {
+        let one = append(&mut app, ("test", stream), 0, 1, "before", json!({})).await;
+        assert_eq!(one.unwrap(), None);
+    }
+    let head = number(&node.admin, "select max(position) from events").await;
+    let claim: String = sqlx::query_scalar(
+        "select encode(key_hash, 'hex') from claims where scope = 'email' and owner = $1",
+    )
+    .bind(ada.id.as_str())
+    .fetch_one(&node.admin)
+    .await
+    .unwrap();
+    let take = |command: i32| json!({"command": command, "scope": "email", "key_hash": claim, "owner": "x", "pepper_id": "1"});
+    let streams = [
+        // What the stream has, and events.
+        ("longer", 1, 2),
+        ("there", 5, 1),
+        ("there too", 0, 1),
+        ("takes", 0, 1),
+        ("is about nobody", 0, 1),
+        ("outdated and over", 1, 1),
+        ("over", 0, 1),
+        ("last", 0, 2),
+    ];
+    let of_commands = |of: fn(&(&str, i64, i64)) -> i64| streams.iter().map(of).collect::<Vec<_>>();
+    let commands: Vec<i32> = (1..)
+        .zip(&streams)
+        .flat_map(|(n, stream)| std::iter::repeat_n(n, stream.2 as usize))
+        .collect();
+    let sequences: Vec<i64> = streams
+        .iter()
+        .flat_map(|&(_, has, events)| has + 1..=has + events)
+        .collect();
+    let subjects = [None, None, Some(&ada), None, Some(&gone), None, None, None];
+    let over = |n: usize| [5, 6].contains(&n).then_some("no-session");
+    let (losers, reasons): (Vec<i32>, Vec<String>) = sqlx::query_as(
+        "select losers, reasons from append(
+             p_stream_type => array_fill('test'::text, array[8]), p_stream_id => $1, p_expected => $2, p_version => $3,
+             p_subject => $4, p_session => $5, p_session_of => $5, p_vault => '{}', p_written_by => '{}',
+             p_command => $6, p_sequence => $7, p_event_type => array_fill('test.happened'::text, array[10]),
+             p_event_version => array_fill('1'::text, array[10]), p_payload => array_fill('{}'::text, array[10]),
+             p_metadata => array_fill('{}'::text, array[10]),
+             p_event_id => array(select gen_random_uuid() from generate_series(1, 10)),
+             p_model => '{}', p_rows => '{}', p_more => $8)",
+    )
+    .bind(streams.map(|(id, ..)| id))
+    .bind(of_commands(|stream| stream.1))
+    .bind(of_commands(|stream| stream.1 + stream.2))
+    .bind(subjects.map(|subject| subject.map(|person| person.id.as_str())))
+    .bind((0..8).map(over).collect::<Vec<_>>())
+    .bind(commands)
+    .bind(sequences)
+    .bind(json!({"claims_take": [take(4), take(5)]}))
+    .fetch_one(&mut *app)
+    .await
+    .unwrap();
+    let mut told: Vec<_> = losers.into_iter().zip(reasons).collect();
+    told.sort();
+    let expected = [
+        (2, "stream_version"),
+        (4, "claim:email"),
+        (5, "data_key"),
+        (6, "stream_version"),
+        (7, "session"),
+    ];
+    assert_eq!(told, expected.map(|(n, reason)| (n, reason.to_owned())));
+    let written: Vec<(i64, String, i64)> = sqlx::query_as(
+        "select position, aggregate_id, sequence from events where position > $1 order by position",
+    )
+    .bind(head)
+    .fetch_all(&node.admin)
+    .await
+    .unwrap();
+    let stands = [
+        ("longer", 2),
+        ("longer", 3),
+        ("there too", 1),
+        ("last", 1),
+        ("last", 2),
+    ];
+    let stands = (head + 1..)
+        .zip(stands)
+        .map(|(position, (id, sequence))| (position, id.to_owned(), sequence));
+    assert_eq!(written, stands.collect::<Vec<_>>());
+    assert_dense(&node.admin).await;
+}
+
 /// While nodes are replaced one by one, those of the version before write with the `append` that they know.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_append_of_the_version_before_stands_and_asks_as_it_did() {
