@@ -34,8 +34,9 @@ const BATCH_MAX: usize = 128;
 const QUEUE_MAX: usize = 4096;
 /// A stalled statement or transaction may hold the lock for this long at most, in milliseconds.
 const LOCK_TIMEOUT_MS: &str = "2000";
-/// Batches without a wait for their callers, after one whose callers did not come back.
+/// Batches without a wait for their callers, after this many in a row whose callers did not come back.
 const UNAWAITED: u32 = 64;
+const MISSES: u32 = 4;
 /// How long a lost connection is sought again before callers are told.
 const RECONNECT_FOR: Duration = Duration::from_secs(10);
 
@@ -159,6 +160,7 @@ impl Appender {
             ]);
         let (queue, jobs) = mpsc::channel(QUEUE_MAX);
         let writer = Writer {
+            jobs,
             options,
             connection: None,
             freshness,
@@ -167,9 +169,11 @@ impl Appender {
             connections: 0,
             waiting: VecDeque::new(),
             taken: None,
+            queued: 0,
+            missed: 0,
             unawaited: 0,
         };
-        (Self { queue, leaves }, on_a_thread(writer.run(jobs)))
+        (Self { queue, leaves }, on_a_thread(writer.run()))
     }
 
     /// Writes a commit; answers with the position of its last event.
@@ -212,6 +216,7 @@ fn on_a_thread(task: impl Future<Output = ()> + Send + 'static) -> tokio::task::
 }
 
 struct Writer {
+    jobs: mpsc::Receiver<Job>,
     options: PgConnectOptions,
     connection: Option<PgConnection>,
     freshness: Arc<Freshness>,
@@ -223,28 +228,32 @@ struct Writer {
     waiting: VecDeque<Job>,
     /// For the answers of the batch that is being written, if it is waited until they are taken.
     taken: Option<Taken>,
+    /// How many jobs had come in when the last batch was answered.
+    queued: usize,
+    /// How many batches were waited for in vain, one after the other.
+    missed: u32,
     /// How many batches more are not waited for.
     unawaited: u32,
 }
 
 impl Writer {
-    async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+    async fn run(mut self) {
         loop {
             if self.waiting.is_empty() {
-                match jobs.recv().await {
+                match self.jobs.recv().await {
                     Some(job) => self.waiting.push_back(job),
                     None => return,
                 }
             }
             while self.waiting.len() < QUEUE_MAX {
-                match jobs.try_recv() {
+                match self.jobs.try_recv() {
                     Ok(job) => self.waiting.push_back(job),
                     Err(_) => break,
                 }
             }
             // Whoever comes may be in a hurry.
             if let Some(pause) = self.patience()
-                && let Ok(Some(job)) = tokio::time::timeout(pause, jobs.recv()).await
+                && let Ok(Some(job)) = tokio::time::timeout(pause, self.jobs.recv()).await
             {
                 self.waiting.push_back(job);
                 continue;
@@ -258,6 +267,7 @@ impl Writer {
             let answered = batch.len();
             let (taken, mut all_taken) = mpsc::channel(1);
             self.taken = (self.unawaited == 0).then_some(taken);
+            self.queued = self.jobs.len();
             self.write(batch).await;
             let is_awaited = self.taken.take().is_some();
             let took = started.elapsed();
@@ -268,10 +278,13 @@ impl Writer {
             }
             // Callers with another command at hand submit it in the moment in which they take their answer; those whose
             // client has to ask for it first come too late. Nothing is ever sent here: the channel closes.
-            let before = jobs.len();
             let _ = tokio::time::timeout(took, all_taken.recv()).await;
-            let came_back = jobs.len() - before;
-            if came_back * 4 < answered * 3 {
+            let came_back = self.jobs.len() - self.queued;
+            self.missed = match came_back * 4 < answered * 3 {
+                true => self.missed.saturating_add(1),
+                false => 0,
+            };
+            if self.missed >= MISSES {
                 self.unawaited = UNAWAITED;
             }
         }
@@ -366,7 +379,8 @@ impl Writer {
         Ok(())
     }
 
-    fn answer_all(&self, batch: Vec<Job>, outcomes: Vec<Result<Written, String>>) {
+    fn answer_all(&mut self, batch: Vec<Job>, outcomes: Vec<Result<Written, String>>) {
+        self.queued = self.jobs.len();
         for (job, outcome) in batch.into_iter().zip(outcomes) {
             self.answer(
                 job,
