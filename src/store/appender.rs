@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use super::StoreError;
+use super::callers::Callers;
 use super::context::{SessionLives, VaultSeen};
 use super::freshness::Freshness;
 use super::leaf::{Json, Parts, leaf_of};
@@ -34,9 +35,6 @@ const BATCH_MAX: usize = 128;
 const QUEUE_MAX: usize = 4096;
 /// A stalled statement or transaction may hold the lock for this long at most, in milliseconds.
 const LOCK_TIMEOUT_MS: &str = "2000";
-/// Batches without a wait for their callers, after this many in a row whose callers did not come back.
-const UNAWAITED: u32 = 64;
-const MISSES: u32 = 4;
 /// How long a lost connection is sought again before callers are told.
 const RECONNECT_FOR: Duration = Duration::from_secs(10);
 
@@ -170,8 +168,7 @@ impl Appender {
             waiting: VecDeque::new(),
             taken: None,
             queued: 0,
-            missed: 0,
-            unawaited: 0,
+            callers: Callers::default(),
         };
         (Self { queue, leaves }, on_a_thread(writer.run()))
     }
@@ -230,10 +227,8 @@ struct Writer {
     taken: Option<Taken>,
     /// How many jobs had come in when the last batch was answered.
     queued: usize,
-    /// How many batches were waited for in vain, one after the other.
-    missed: u32,
-    /// How many batches more are not waited for.
-    unawaited: u32,
+    /// Whether it is waited for those of the next one.
+    callers: Callers,
 }
 
 impl Writer {
@@ -266,26 +261,17 @@ impl Writer {
             }
             let answered = batch.len();
             let (taken, mut all_taken) = mpsc::channel(1);
-            self.taken = (self.unawaited == 0).then_some(taken);
+            self.taken = self.callers.are_awaited().then_some(taken);
             self.queued = self.jobs.len();
             self.write(batch).await;
             let is_awaited = self.taken.take().is_some();
             let took = started.elapsed();
             histogram!("appender_append_seconds").record(took);
-            if !is_awaited {
-                self.unawaited -= 1;
-                continue;
-            }
-            // Callers with another command at hand submit it in the moment in which they take their answer; those whose
-            // client has to ask for it first come too late. Nothing is ever sent here: the channel closes.
-            let _ = tokio::time::timeout(took, all_taken.recv()).await;
-            let came_back = self.jobs.len() - self.queued;
-            self.missed = match came_back * 4 < answered * 3 {
-                true => self.missed.saturating_add(1),
-                false => 0,
-            };
-            if self.missed >= MISSES {
-                self.unawaited = UNAWAITED;
+            if is_awaited {
+                // Nothing is ever sent here: the channel closes.
+                let _ = tokio::time::timeout(took, all_taken.recv()).await;
+                self.callers
+                    .came_back(self.jobs.len() - self.queued, answered);
             }
         }
     }

@@ -5,6 +5,7 @@
 //! custody, read models, queued effects) commits in one transaction or not at all.
 
 mod appender;
+mod callers;
 pub mod checks;
 pub mod claims;
 mod command;
