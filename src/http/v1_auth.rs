@@ -183,22 +183,25 @@ async fn login(call: Call) -> Result<Response, Problem> {
     })
 }
 
-/// `POST /logout`: ends the session of the cookie, else of the body's `refreshToken`, else of the bearer.
+/// `POST /logout`: ends the session of the cookie and that of the body's `refreshToken`, else that of the bearer.
 /// Always succeeds: whoever wants out is out.
 async fn logout(call: Call) -> Result<Response, Problem> {
     call.web
         .trusted
         .check_cookie_request(&call.method, &call.headers)?;
     let app = call.app();
-    let now = app.clock.now();
-    let ended = match call.session().await? {
-        Presented::Live(session) => Some(session.live),
-        Presented::Nothing | Presented::Over => match refresh_token(&call) {
-            Some(token) => app.sessions.find(&token, now).await?,
-            None => of_bearer(&call).await?,
-        },
-    };
-    if let Some(live) = ended {
+    let mut ended = Vec::new();
+    if let Presented::Live(session) = call.session().await? {
+        ended.push(session.live);
+    }
+    if let Some(token) = refresh_token(&call) {
+        ended.extend(app.sessions.find(&token, app.clock.now()).await?);
+    }
+    if ended.is_empty() {
+        ended.extend(of_bearer(&call).await?);
+    }
+    ended.dedup_by(|one, other| one.session.id == other.session.id);
+    for live in ended {
         let context = call.caller.context_about(live.actor(), &live.user.id);
         accounts::end_session(app, &live.session.id, EndReason::SignedOut, context).await?;
     }

@@ -91,15 +91,17 @@ async fn logout_ends_the_session_of_cookie_body_or_bearer_and_no_other() {
     );
     assert!(!app.is_live(&by_bearer.cookie).await);
 
-    // A cookie comes before the body, so nobody is logged out who did not mean to be.
-    let (mine, _) = login(&app, "ada").await;
+    // A browser that signed in at both doors has a cookie of one session and the token of another.
+    let (with_cookie, _) = login(&app, "ada").await;
+    let (with_token, body) = login(&app, "ada").await;
     app.post_as(
         "/api/v1/auth/logout",
-        &mine.cookie,
-        &json!({"refreshToken": bystander.token}),
+        &with_cookie.cookie,
+        &json!({"refreshToken": body["refreshToken"]}),
     )
     .await;
-    assert!(!app.is_live(&mine.cookie).await);
+    assert!(!app.is_live(&with_cookie.cookie).await);
+    assert!(!app.is_live(&with_token.cookie).await);
     assert!(app.is_live(&bystander.cookie).await);
 
     // Repeating it, or having nothing to end, is fine.
