@@ -151,15 +151,17 @@ impl Signing {
         Ok(signing)
     }
 
-    /// Publishes the next key; it takes over by itself once verifiers know it. Says when.
+    /// Publishes the next key, which signs from then on without further ado. Says from when: `ahead` is
+    /// [`PUBLISHED_BEFORE`], or nothing where the active one has to go.
     ///
     /// # Errors
-    /// While a rotation is under way, or when the store fails.
+    /// While a rotation is under way and this key would have to wait as well, or when the store fails.
     pub async fn rotate(
         &self,
+        ahead: TimeDelta,
         actor: Actor,
     ) -> Result<(String, DateTime<Utc>), RunError<SigningKeysError>> {
-        let active_from = self.clock.now() + PUBLISHED_BEFORE;
+        let active_from = self.clock.now() + ahead;
         let kid = self
             .publish(active_from, SigningKeysCommand::PublishNext, actor)
             .await?;

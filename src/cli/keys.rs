@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use chrono::TimeDelta;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
@@ -9,6 +10,7 @@ use super::output;
 use super::tools::Tools;
 use crate::app::App;
 use crate::config::Config;
+use crate::signing::PUBLISHED_BEFORE;
 use crate::store::Actor;
 
 /// Commands about signing keys.
@@ -17,6 +19,7 @@ use crate::store::Actor;
 Examples:
   mana-auth keys list
   mana-auth keys rotate
+  mana-auth keys rotate --now
   mana-auth keys revoke 3pWm0x1fY5bqkD2sVtJ8aZcRnE7uHgLo")]
 pub enum Command {
     /// List every key and where it is in its life
@@ -26,7 +29,12 @@ pub enum Command {
         json: bool,
     },
     /// Publish the next key; it signs from 11 minutes later, when verifiers have fetched it
-    Rotate,
+    Rotate {
+        /// Let it sign at once, so that a key that leaked can be withdrawn. Verifiers refuse new tokens until they fetch
+        /// the key set again, which most do when they meet a key that they do not know
+        #[arg(long)]
+        now: bool,
+    },
     /// Withdraw a key at once; tokens that it signed are refused. The only key that signs cannot be withdrawn
     Revoke {
         /// Id of the key
@@ -69,8 +77,13 @@ async fn carry_out(command: Command, app: &App) -> anyhow::Result<()> {
                 }
             }
         }
-        Command::Rotate => {
-            let (kid, active_from) = app.signing.rotate(Actor::Operator).await?;
+        Command::Rotate { now } => {
+            let ahead = if now {
+                TimeDelta::zero()
+            } else {
+                PUBLISHED_BEFORE
+            };
+            let (kid, active_from) = app.signing.rotate(ahead, Actor::Operator).await?;
             output::line(format!(
                 "Key {kid} is published and signs from {}.",
                 active_from.format("%F %T UTC")

@@ -14,6 +14,7 @@ use mana_auth::app::App;
 use mana_auth::cluster::Role as DatabaseRole;
 use mana_auth::database;
 use mana_auth::rebuild::{self, Comparison, Progress, Rebuilt};
+use mana_auth::signing::PUBLISHED_BEFORE;
 use mana_auth::store::{Actor, Client, Context};
 use projections::Projection;
 use serde_json::{Value, json};
@@ -176,7 +177,11 @@ async fn mixed_history(app: &TestApp) {
             assert_eq!(out.status, 200);
         }
     }
-    app.app.signing.rotate(Actor::Operator).await.unwrap();
+    app.app
+        .signing
+        .rotate(PUBLISHED_BEFORE, Actor::Operator)
+        .await
+        .unwrap();
 }
 
 /// Everything that can become of passkeys, accounts at other providers, API keys, second factors and bans.

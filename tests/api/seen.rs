@@ -5,6 +5,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::TimeDelta;
+use mana_auth::signing::PUBLISHED_BEFORE;
 use mana_auth::store::Actor;
 use serde_json::{Value, json};
 
@@ -197,7 +198,11 @@ pub async fn whole_flow(app: &TestApp) -> Seen {
             assert_eq!(answer.status, 200, "{step} {path}: {}", answer.text);
             seen.add_answer(&answer);
         }
-        app.app.signing.rotate(Actor::System).await.unwrap();
+        app.app
+            .signing
+            .rotate(PUBLISHED_BEFORE, Actor::System)
+            .await
+            .unwrap();
         app.clock.advance(TimeDelta::hours(25));
     }
     let token = app.jwt(&cookie).await;

@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
 use ed25519_dalek::{Signature, VerifyingKey};
+use mana_auth::signing::PUBLISHED_BEFORE;
 use mana_auth::store::Actor;
 use serde_json::{Value, json};
 
@@ -71,7 +72,12 @@ async fn a_verifier_with_a_10_minute_cache_sees_no_failure_in_50_rotations_s85()
     let mut alive: Vec<(DateTime<Utc>, String)> = Vec::new();
     for rotation in 0..50 {
         let before = Verifier::new(&app).await;
-        let (_, active_from) = app.app.signing.rotate(Actor::System).await.unwrap();
+        let (_, active_from) = app
+            .app
+            .signing
+            .rotate(PUBLISHED_BEFORE, Actor::System)
+            .await
+            .unwrap();
         // It has eleven minutes, which pass in a moment here.
         let head = mana_auth::store::log::head(&app.admin).await.unwrap();
         wait_until("the other node hears of it", async || {
@@ -113,8 +119,19 @@ async fn one_rotation_at_a_time_and_a_retired_key_stays_published_for_30_days() 
         set["keys"].as_array().unwrap().len()
     };
     assert_eq!(published().await, 1);
-    let (_, active_from) = app.app.signing.rotate(Actor::System).await.unwrap();
-    assert!(app.app.signing.rotate(Actor::System).await.is_err());
+    let (_, active_from) = app
+        .app
+        .signing
+        .rotate(PUBLISHED_BEFORE, Actor::System)
+        .await
+        .unwrap();
+    assert!(
+        app.app
+            .signing
+            .rotate(PUBLISHED_BEFORE, Actor::System)
+            .await
+            .is_err()
+    );
     assert_eq!(
         published().await,
         2,
@@ -133,7 +150,12 @@ async fn a_withdrawn_key_is_not_believed_and_its_tokens_are_not_given_out_again(
     let app = TestApp::start(&[UNVERIFIED]).await;
     let node = app.node(&[UNVERIFIED]).await;
     let session = app.signed_in("ada").await;
-    let (_, active_from) = app.app.signing.rotate(Actor::System).await.unwrap();
+    let (_, active_from) = app
+        .app
+        .signing
+        .rotate(PUBLISHED_BEFORE, Actor::System)
+        .await
+        .unwrap();
     app.clock.advance(active_from - app.clock.now());
     let stolen = app.jwt(&session.cookie).await;
     assert_eq!(node.jwt(&session.cookie).await.len(), stolen.len());

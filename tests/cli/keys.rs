@@ -56,7 +56,7 @@ async fn keys_are_listed_rotated_and_withdrawn() {
         ),
         (
             &["keys", "revoke", first],
-            "no other key could sign: publish one first",
+            "no other key signs yet: `keys rotate --now` makes one that does",
         ),
         (&["keys", "revoke", "nobody"], "there is no such key"),
     ] {
@@ -65,11 +65,25 @@ async fn keys_are_listed_rotated_and_withdrawn() {
     }
     assert_eq!(place.everything().await, before);
 
+    // A key that leaked is withdrawn at once all the same: another one signs first.
+    let said = place.cli.run(&["keys", "rotate", "--now"]).await.well();
+    let three = stages(&place).await;
+    let now = three[1].0.as_str();
+    assert_eq!(
+        three,
+        [is(first, "retired"), is(now, "active"), is(next, "next")]
+    );
+    assert!(
+        said.starts_with(&format!("Key {now} is published and signs from ")),
+        "{said}"
+    );
+    place.cli.run(&["keys", "revoke", first]).await.well();
+
     let said = place.cli.run(&["keys", "revoke", next]).await.well();
     assert_eq!(said, format!("Key {next} is withdrawn.\n"));
     assert_eq!(
         stages(&place).await,
-        [is(first, "active"), is(next, "revoked")]
+        [is(first, "revoked"), is(now, "active"), is(next, "revoked")]
     );
     let again = place.cli.run(&["keys", "revoke", next]).await.refused(1);
     assert_eq!(again, "error: there is no such key\n");
@@ -93,6 +107,8 @@ async fn keys_are_listed_rotated_and_withdrawn() {
         [
             (&published, &system),
             (&published, &operator),
+            (&published, &operator),
+            (&revoked, &operator),
             (&revoked, &operator)
         ]
     );

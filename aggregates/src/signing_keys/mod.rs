@@ -32,7 +32,7 @@ struct Key {
 pub enum SigningKeysCommand {
     /// Make the first key, unless there is one that signs or will.
     PublishFirst(NewKey),
-    /// Make the next key. Refused while another one waits to become active.
+    /// Make the next key. Refused while another one waits to become active, unless this one signs at once.
     PublishNext(NewKey),
     /// Withdraw a key at once: its tokens are refused. Refused for the only key left.
     Revoke {
@@ -87,7 +87,7 @@ pub enum SigningKeysError {
     #[error("a key waits to become active already")]
     NextAlreadyPublished,
     /// Nothing could sign any more.
-    #[error("no other key could sign: publish one first")]
+    #[error("no other key signs yet: `keys rotate --now` makes one that does")]
     OnlyKey,
     /// No such key, or revoked before.
     #[error("there is no such key")]
@@ -110,7 +110,8 @@ impl SigningKeys {
                 vec![published(key)]
             }),
             SigningKeysCommand::PublishNext(key) => {
-                if self.usable().any(|known| known.active_from > key.at) {
+                let waits = key.active_from > key.at;
+                if waits && self.usable().any(|known| known.active_from > key.at) {
                     return Err(SigningKeysError::NextAlreadyPublished);
                 }
                 Ok(vec![published(key)])
@@ -247,9 +248,14 @@ mod tests {
             .when(SigningKeysCommand::PublishNext(key("c", 30, 19)))
             .then_expect_error(SigningKeysError::NextAlreadyPublished);
         keys()
-            .given(given)
+            .given(given.clone())
             .when(SigningKeysCommand::PublishNext(key("c", 31, 20)))
             .then_expect_events(vec![published(key("c", 31, 20))]);
+        // One that signs at once waits for nobody.
+        keys()
+            .given(given)
+            .when(SigningKeysCommand::PublishNext(key("c", 19, 19)))
+            .then_expect_events(vec![published(key("c", 19, 19))]);
     }
 
     #[test]
