@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -28,6 +29,9 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often we look whether a restored log was accepted.
 const ACCEPTED_POLL: Duration = Duration::from_secs(1);
+/// How long a connection may take until the head of its next request is there: longer than the minute for which proxies
+/// keep connections that they do not use.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// Running requests may take this long after the signal to stop.
 const REQUESTS_TIMEOUT: Duration = Duration::from_secs(30);
 /// What is queued for the log may take this long after that.
@@ -60,12 +64,13 @@ pub async fn run(_: Arguments, config: Config) -> anyhow::Result<ExitCode> {
         tracing::warn!("{warning}");
     }
     let stop = stop_on_signal()?;
+    allow_many_connections();
     let listener = TcpListener::bind((config.host, config.port))
         .await
         .with_context(|| format!("listening on {}", SocketAddr::new(config.host, config.port)))?;
     let address = listener.local_addr()?;
     let gate = Gate::new(Clock::system());
-    let server = tokio::spawn(gate.serve(listener, stop.clone()));
+    let server = tokio::spawn(gate.clone().serve(listener, stop.clone(), HEAD_TIMEOUT));
     tracing::info!(%address, "listening");
     tokio::spawn(upkeep());
 
@@ -89,7 +94,7 @@ async fn with_database(
     config: &Config,
     database: &Database,
     gate: &Gate,
-    mut server: JoinHandle<std::io::Result<()>>,
+    mut server: JoinHandle<()>,
     address: SocketAddr,
     mut stop: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
@@ -103,7 +108,7 @@ async fn with_database(
         greet(config, address)?;
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => {}
-            ended = &mut server => ended.context("the HTTP server")?.context("the HTTP server")?,
+            ended = &mut server => ended.context("the HTTP server")?,
         }
     }
     gate.not_ready("the service is stopping");
@@ -124,6 +129,16 @@ async fn with_database(
         }
     }
     Ok(())
+}
+
+/// Lifts the bound of open files to what the system allows: shells and service managers begin with 1,024, and each
+/// connection is one.
+fn allow_many_connections() {
+    let mut files = getrlimit(Resource::Nofile);
+    files.current = files.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, files) {
+        tracing::warn!(%error, "the number of open files stays bounded");
+    }
 }
 
 /// Turns the first SIGTERM or SIGINT into a value that many can wait for; the second one ends the process.

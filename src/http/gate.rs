@@ -11,19 +11,25 @@
 //! Nothing here asks who calls. The answers hold no personal data and no secret, but numbers of people and reasons of
 //! outages are not for everybody: a proxy in front of the service keeps `/metrics` and `/health/*` inside.
 
-use std::future::IntoFuture as _;
-use std::io;
-use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
-use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::serve::Listener;
 use axum::{Json, Router};
 use chrono::SecondsFormat;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
 use metrics::gauge;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::json;
@@ -80,25 +86,54 @@ impl Gate {
         }))
     }
 
-    /// Accepts connections until `stop` says so, then finishes what runs.
-    ///
-    /// # Errors
-    /// When the listener fails.
-    pub fn serve(
-        &self,
-        listener: TcpListener,
+    /// Accepts connections until `stop` says so, then finishes what runs. A connection is closed when the head of its
+    /// next request takes longer than `head_timeout`, the time between two requests included.
+    pub async fn serve(
+        self,
+        mut listener: TcpListener,
         mut stop: watch::Receiver<bool>,
-    ) -> impl Future<Output = io::Result<()>> + Send + 'static {
-        let service = self
-            .router()
-            .into_make_service_with_connect_info::<SocketAddr>();
-        let stopped = async move {
-            // A sender that is gone says stop as well.
-            let _ = stop.wait_for(|stop| *stop).await;
-        };
-        axum::serve(listener, service)
-            .with_graceful_shutdown(stopped)
-            .into_future()
+        head_timeout: Duration,
+    ) {
+        let router = self.router();
+        let connections = GracefulShutdown::new();
+        // A sender that is gone says stop as well.
+        let mut stopped = pin!(stop.wait_for(|stop| *stop));
+        loop {
+            // What keeps one connection from being accepted is dealt with there: the next one may have more luck.
+            let (stream, peer) = tokio::select! {
+                accepted = Listener::accept(&mut listener) => accepted,
+                _ = &mut stopped => break,
+            };
+            let asked = Arc::new(AtomicBool::new(false));
+            let asks = asked.clone();
+            let service = router
+                .clone()
+                .map_request(move |mut request: Request<Incoming>| {
+                    asks.store(true, Relaxed);
+                    request.extensions_mut().insert(ConnectInfo(peer));
+                    request.map(Body::new)
+                });
+            let mut server = auto::Builder::new(TokioExecutor::new());
+            server
+                .http1()
+                .timer(TokioTimer::new())
+                .header_read_timeout(head_timeout);
+            let connection = server
+                .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
+                .into_owned();
+            let connection = connections.watch(connection);
+            tokio::spawn(async move {
+                let mut connection = pin!(connection);
+                // The version of HTTP is read without a timer, so the first head has one here. What ends a connection
+                // early is its client's doing, and nobody is left to be told.
+                let ended = tokio::time::timeout(head_timeout, &mut connection).await;
+                if ended.is_err() && asked.load(Relaxed) {
+                    drop(connection.await);
+                }
+            });
+        }
+        drop(listener);
+        connections.shutdown().await;
     }
 
     /// The routes to serve.
@@ -238,7 +273,7 @@ async fn metrics(State(gate): State<Gate>) -> Response {
         .into_response()
 }
 
-async fn pass(State(gate): State<Gate>, request: Request) -> Response {
+async fn pass(State(gate): State<Gate>, request: Request<Body>) -> Response {
     match gate.inside() {
         // Routers answer everything themselves: their error type has no values.
         Some(Inside { routes, .. }) => routes.oneshot(request).await.into_response(),
@@ -257,8 +292,10 @@ async fn pass(State(gate): State<Gate>, request: Request) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use axum::body::{Body, to_bytes};
+    use axum::body::to_bytes;
     use serde_json::Value;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
 
     use super::*;
 
@@ -313,5 +350,36 @@ mod tests {
         let (status, _, body) = ask(&Gate::new(Clock::held()), "/metrics").await;
         assert_eq!(status, StatusCode::OK);
         assert!(body.as_str().unwrap().contains("process_uptime_seconds"));
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_closed_when_its_next_head_does_not_come() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = watch::channel(false);
+        let gate = Gate::new(Clock::held());
+        let server = tokio::spawn(gate.serve(listener, stopped, Duration::from_millis(200)));
+
+        let whole = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let half = "GET /health HTTP/1.1\r\nHo";
+        for (requests, answers) in [
+            ("".to_owned(), 0),
+            ("PRI * H".to_owned(), 0),
+            (half.to_owned(), 0),
+            (whole.to_owned(), 1),
+            (format!("{whole}{half}"), 1),
+        ] {
+            let mut client = TcpStream::connect(address).await.unwrap();
+            client.write_all(requests.as_bytes()).await.unwrap();
+            let mut said = String::new();
+            client.read_to_string(&mut said).await.unwrap();
+            assert_eq!(
+                said.matches("HTTP/1.1 200 OK").count(),
+                answers,
+                "{requests}"
+            );
+        }
+        stop.send_replace(true);
+        server.await.unwrap();
     }
 }
