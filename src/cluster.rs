@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection};
 
@@ -193,6 +194,14 @@ impl Cluster {
     /// The process id of the postmaster.
     pub fn pid(&self) -> u32 {
         self.server.child.id()
+    }
+
+    /// Whether the server is gone, which nobody asked it to be.
+    pub fn has_ended(&self) -> bool {
+        let unreaped = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        // Whoever cannot be waited for has ended and was waited for.
+        waitid(WaitId::Pid(Pid::from_child(&self.server.child)), unreaped)
+            .map_or(true, |status| status.is_some())
     }
 
     /// Ends all connections and stops the server cleanly.

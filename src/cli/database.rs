@@ -115,6 +115,13 @@ impl Database {
         database::pool(&self.service, POOL)
     }
 
+    /// Waits until the private cluster is gone without being asked to be; for ever if we run none.
+    pub async fn gone(&self) {
+        while !self.cluster.as_ref().is_some_and(Cluster::has_ended) {
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
     /// Stops the private cluster if we run it.
     ///
     /// # Errors

@@ -109,6 +109,8 @@ async fn with_database(
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => {}
             ended = &mut server => ended.context("the HTTP server")?,
+            // Whoever starts us again starts it as well; without it every answer would be an outage.
+            () = database.gone() => anyhow::bail!("the private PostgreSQL ended by itself: start the service again"),
         }
     }
     gate.not_ready("the service is stopping");

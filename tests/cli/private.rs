@@ -1,8 +1,33 @@
 //! Commands without any setting: on the private cluster of a service that runs, or on one of their own.
 
+use std::path::Path;
+
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::client::PASSWORD;
 use crate::command::Cli;
 use crate::serve::Served;
+
+#[tokio::test]
+async fn a_service_ends_with_its_cluster() {
+    let cli = Cli::new();
+    let service = Served::start(&cli).await;
+    service.wait_until_ready().await;
+    let lock = Path::new(cli.setting("MANA_AUTH_DATA_DIR")).join("postgres/postmaster.pid");
+    let lock = std::fs::read_to_string(lock).unwrap();
+    let postmaster = lock.lines().next().unwrap().parse().unwrap();
+    kill_process(Pid::from_raw(postmaster).unwrap(), Signal::KILL).unwrap();
+    let said = service.ends().await;
+    assert_eq!(said.code, 1, "{}", said.err);
+    assert!(
+        said.err.contains("the private PostgreSQL ended by itself"),
+        "{}",
+        said.err
+    );
+    let again = Served::start(&cli).await;
+    again.wait_until_ready().await;
+    again.stop().await;
+}
 
 #[tokio::test]
 async fn a_command_uses_the_cluster_of_the_service_or_starts_it_for_itself() {

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::Child;
 
-use crate::command::{Cli, end, signal};
+use crate::command::{Cli, Said, end, signal};
 use crate::harness::wait_until;
 use crate::place::Place;
 
@@ -75,6 +75,11 @@ impl Served {
     /// Ends it without a word.
     pub async fn kill(mut self) {
         self.process.kill().await.unwrap();
+    }
+
+    /// What it says when it ends by itself.
+    pub async fn ends(self) -> Said {
+        end(self.process).await
     }
 
     /// Asks it to stop; it has to end well.
