@@ -26,6 +26,7 @@ use super::context::{SessionLives, VaultSeen};
 use super::freshness::Freshness;
 use super::leaf::{Json, Parts, leaf_of};
 use super::leaves::Leaves;
+use super::log::RecordedAt;
 use super::opening::Opened;
 use super::recent::Recent;
 
@@ -464,14 +465,14 @@ impl Writer {
         sqlx::query("select pg_advisory_xact_lock(7165746300)")
             .execute(&mut *tx)
             .await?;
-        let found: Vec<(Uuid, i64, DateTime<Utc>)> = sqlx::query_as(
+        let found: Vec<(Uuid, i64, RecordedAt)> = sqlx::query_as(
             "select event_id, position, recorded_at from events where event_id = any ($1)",
         )
         .bind(&ids)
         .fetch_all(&mut *tx)
         .await?;
         tx.commit().await?;
-        let at = |(id, position, recorded_at)| {
+        let at = |(id, position, RecordedAt(recorded_at))| {
             let written = Written {
                 position,
                 recorded_at,

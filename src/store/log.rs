@@ -5,9 +5,10 @@ use futures_util::TryStreamExt as _;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use sqlx::postgres::PgRow;
+use sqlx::error::BoxDynError;
+use sqlx::postgres::{PgRow, PgTypeInfo, PgValueRef};
 use sqlx::types::Json;
-use sqlx::{FromRow, PgExecutor, Row as _};
+use sqlx::{Decode, FromRow, PgExecutor, Postgres, Row as _, Type};
 use uuid::Uuid;
 
 /// After this event of a person, no node may go on using their data key.
@@ -39,6 +40,35 @@ pub struct StoredRow<J = Box<RawValue>> {
     pub recorded_at: DateTime<Utc>,
 }
 
+/// When an event was written. The database keeps times that are later than any that are known here, or for ever: no clock
+/// has them, but who writes past the triggers can. They read as the last one there is, and nobody has to stop for them.
+pub(super) struct RecordedAt(pub DateTime<Utc>);
+
+impl RecordedAt {
+    /// From microseconds since the year 2000, as PostgreSQL counts.
+    fn of(micros: i64) -> Self {
+        let since_1970 = micros.checked_add(946_684_800_000_000);
+        let farthest = match micros < 0 {
+            true => DateTime::<Utc>::MIN_UTC,
+            false => DateTime::<Utc>::MAX_UTC,
+        };
+        let known = since_1970.and_then(DateTime::from_timestamp_micros);
+        Self(known.unwrap_or(farthest))
+    }
+}
+
+impl Type<Postgres> for RecordedAt {
+    fn type_info() -> PgTypeInfo {
+        DateTime::<Utc>::type_info()
+    }
+}
+
+impl<'r> Decode<'r, Postgres> for RecordedAt {
+    fn decode(value: PgValueRef<'r>) -> Result<Self, BoxDynError> {
+        <i64 as Decode<Postgres>>::decode(value).map(Self::of)
+    }
+}
+
 /// By the places of `COLUMNS`: by its name each would be looked for, in each row.
 impl<'r> FromRow<'r, PgRow> for StoredRow {
     fn from_row(row: &'r PgRow) -> Result<Self, sqlx::Error> {
@@ -53,7 +83,7 @@ impl<'r> FromRow<'r, PgRow> for StoredRow {
             payload: json(6)?,
             metadata: json(7)?,
             event_id: row.try_get(8)?,
-            recorded_at: row.try_get(9)?,
+            recorded_at: row.try_get(9).map(|RecordedAt(at)| at)?,
         })
     }
 }
@@ -329,4 +359,27 @@ pub async fn begin_epoch(db: impl PgExecutor<'_>, head: i64) -> Result<Epoch, sq
     .bind(head + 1)
     .fetch_one(db)
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_time_that_the_database_can_keep_is_read() {
+        let read = |micros| RecordedAt::of(micros).0;
+        for (micros, time) in [
+            (0, "2000-01-01T00:00:00Z"),
+            (846_464_400_123_456, "2026-10-28T01:00:00.123456Z"),
+            (-1, "1999-12-31T23:59:59.999999Z"),
+        ] {
+            assert_eq!(read(micros), time.parse::<DateTime<Utc>>().unwrap());
+        }
+        // For ever, and the last and first that are not.
+        for micros in [i64::MAX, 9_223_371_331_199_999_999] {
+            assert_eq!(read(micros), DateTime::<Utc>::MAX_UTC);
+        }
+        assert_eq!(read(i64::MIN), DateTime::<Utc>::MIN_UTC);
+        assert!(read(-211_813_488_000_000_000) < read(-1));
+    }
 }

@@ -95,7 +95,9 @@ pub async fn check(
         }
         for event in &events {
             at = event.position;
-            if !checking.event(at, record_hash(&leaf(event)?), &tiles) {
+            // What has no leaf, because its JSON cannot be read, is not what was signed: no leaf is empty.
+            let hash = record_hash(&leaf(event).unwrap_or_default());
+            if !checking.event(at, hash, &tiles) {
                 break;
             }
         }

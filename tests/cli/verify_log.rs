@@ -83,6 +83,12 @@ async fn whatever_was_edited_behind_our_back_is_named_by_its_first_position() {
         ("a payload", format!("update events set payload = '{{}}' {}", at(middle)), middle),
         ("a sealed text", format!("update events set metadata = jsonb_set(metadata, '{{node}}', '\"x\"') {}", at(1)), 1),
         ("a time", format!("update events set recorded_at = recorded_at + interval '1 microsecond' {}", at(head)), head),
+        ("a time without end", format!("update events set recorded_at = 'infinity' {}", at(middle)), middle),
+        ("a time before all", format!("update events set recorded_at = '-infinity' {}", at(middle)), middle),
+        ("a time that no clock has", format!("update events set recorded_at = '294276-01-01' {}", at(1)), 1),
+        ("a number without measure", format!("update events set payload = '1e400' {}", at(head)), head),
+        ("a nest without floor", format!(
+            "update events set payload = (repeat('[', 200) || repeat(']', 200))::jsonb {}", at(middle)), middle),
         ("an owner", format!("update events set aggregate_id = 'somebody-else' {}", at(middle)), middle),
         ("a sequence", format!("update events set sequence = 99 {}", at(3)), 3),
         ("an id", format!("update events set event_id = gen_random_uuid() {}", at(middle)), middle),
@@ -109,6 +115,18 @@ async fn whatever_was_edited_behind_our_back_is_named_by_its_first_position() {
         tamper(&app.admin, "delete from events; insert into events select * from kept").await;
         assert_eq!(found(&cli, 0).await["first_bad"], Value::Null, "{what} is undone");
     }
+}
+
+/// A time that the database can keep, but no clock can show, stops nobody who reads the log.
+#[tokio::test]
+async fn a_time_that_no_clock_has_is_shown_all_the_same() {
+    let (app, cli, head) = log().await;
+    let edit = "update events set recorded_at = case position % 2 when 0 then 'infinity'::timestamptz else '294276-01-01' end";
+    tamper(&app.admin, edit).await;
+    let shown = cli.run(&["events", "tail", "--after", "0"]).await.well();
+    assert_eq!(shown.lines().count() as i64, head, "{shown}");
+    let shown = cli.run(&["events", "tail", "--after", "0", "--json"]).await;
+    assert_eq!(shown.json().len() as i64, head);
 }
 
 /// Who also alters what is stored of the tree hides the place, but not that something is wrong; who alters nothing else is
