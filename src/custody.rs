@@ -261,7 +261,7 @@ impl Custody {
         &self,
         kind: &str,
         owner: &str,
-    ) -> Result<Vec<(String, Secret)>, CustodyError> {
+    ) -> Result<Vec<(String, Result<Secret, CustodyError>)>, CustodyError> {
         let rows = sqlx::query(
             "select id, version, kek_id, format, nonce, ciphertext, older_than_log from custody_read
              where kind = $1 and owner = $2 order by id",
@@ -278,9 +278,12 @@ impl Custody {
                 owner,
                 id: &id,
             };
-            if let Some(secret) = self.secret(place, row)? {
-                found.push((id, secret));
-            }
+            let secret = match self.secret(place, row) {
+                Ok(secret) => secret.map(Ok),
+                Err(error @ CustodyError::Unwrap { .. }) => Some(Err(error)),
+                Err(error) => return Err(error),
+            };
+            found.extend(secret.map(|secret| (id, secret)));
         }
         Ok(found)
     }

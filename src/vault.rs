@@ -78,6 +78,23 @@ pub enum Wish {
     TooMuch,
 }
 
+impl Wish {
+    /// What is asked of what is stored; none where nothing is.
+    fn action(&self) -> Option<Action> {
+        Some(match self {
+            Self::Init => Action::Init,
+            Self::Fetch => Action::Fetch,
+            Self::Rotate => Action::Rotate,
+            Self::SetRecovery(..) => Action::RecoverySet,
+            Self::ClearRecovery => Action::RecoveryClear,
+            Self::RestoreRecovery(_) => Action::RecoveryRestore,
+            Self::EnableZeroKnowledge => Action::ZkEnable,
+            Self::DisableZeroKnowledge(_) => Action::ZkDisable,
+            Self::Denied(..) | Self::TooMuch => return None,
+        })
+    }
+}
+
 /// How a call ends that was written down.
 pub enum Outcome {
     /// The key is given out.
@@ -100,7 +117,7 @@ pub enum Outcome {
     Done,
     /// It is refused.
     Refused(Action, Refusal),
-    /// The key does not open.
+    /// The key does not open, or something else that is stored is in disorder.
     NotOpened,
 }
 
@@ -119,7 +136,9 @@ pub struct Status {
 pub async fn status(app: &App, user_id: &str) -> Result<Status, StoreError> {
     let stored = stored(app, user_id).await?;
     Ok(Status {
-        mode: stored.mode()?,
+        mode: stored
+            .mode()
+            .map_err(|fault| StoreError::Broken(format!("vault {user_id}: {}", fault.as_str())))?,
         recovery_set_at: stored.row.and_then(|row| row.recovery_set_at),
     })
 }
@@ -147,7 +166,8 @@ pub async fn call(app: &App, visit: &Visit<'_>, wish: &Wish) -> Result<Outcome, 
 async fn call_once(app: &App, visit: &Visit<'_>, wish: &Wish) -> Result<Outcome, StoreError> {
     let Visit { live, caller, once } = visit;
     let stored = stored_or_remembered(app, &live.user.id).await?;
-    let mode = stored.mode()?;
+    // What is decided of a vault in disorder is the same in every mode.
+    let mode = stored.mode();
     let Prepared { ask, brought, ring } = changes::prepare(app, &stored, mode, wish).await?;
     let at = app.clock.now();
     let command = VaultCommand {
@@ -177,7 +197,7 @@ async fn call_once(app: &App, visit: &Visit<'_>, wish: &Wish) -> Result<Outcome,
         ended = Some((outcome, change.row.is_none()));
         completed(app, &live.user, &stored, change, context.once(kept))
     };
-    let read = (mode, stored.version);
+    let read = (mode.unwrap_or_default(), stored.version);
     match app
         .store
         .run_at::<Vault>(&stored.owner, read, command, with)

@@ -17,7 +17,7 @@ use aggregates::organization::{CloseReason, OrganizationEvent, RemovalReason};
 use aggregates::session::{EndReason, Factor, SessionEvent, SignInMethod};
 use aggregates::signing_keys::SigningKeysEvent;
 use aggregates::user::{ErasureReason, PasswordCause, SecondFactorMethod, UserEvent};
-use aggregates::vault::{ACTIONS, Action, Refusal, Vault, VaultEvent};
+use aggregates::vault::{ACTIONS, Action, Fault, Refusal, Vault, VaultEvent};
 use aggregates::{ReadLog, Reading, Roles, Tier, UserId};
 use cqrs_es::{Aggregate as _, DomainEvent};
 use serde::Serialize;
@@ -203,7 +203,8 @@ fn every_event_type_has_a_golden_file() {
     check_variants(
         variants!(
             VaultEvent: Initialised, KeyFetched, KeyNotOpened, KeyRotated, RecoveryWrapSet, RecoveryWrapCleared,
-            RecoveryWrapRestored, ZeroKnowledgeEnabled, ZeroKnowledgeDisabled, NothingToDo, Refused, CallsLimited
+            RecoveryWrapRestored, ZeroKnowledgeEnabled, ZeroKnowledgeDisabled, NothingToDo, Refused, Failed,
+            CallsLimited
         ),
         events(&vault_events()),
     );
@@ -303,12 +304,19 @@ fn every_end_of_a_membership_and_an_organization_has_a_golden_file() {
 }
 
 #[test]
-fn every_refusal_of_a_vault_has_a_golden_file() {
+fn every_refusal_and_fault_of_a_vault_has_a_golden_file() {
     let vaults = vault_events();
     check_variants(
         variants!(Refusal: NoVault, ZeroKnowledge, NoRecoveryWrap, NothingKept, AnotherKey, Impersonated, NotProven),
         events(&vaults).filter_map(|event| match event {
             VaultEvent::Refused { reason, .. } => Some(reason),
+            _ => None,
+        }),
+    );
+    check_variants(
+        variants!(Fault: RowOutdated, RowLost, RowUnreadable, WrapNotOpened),
+        events(&vaults).filter_map(|event| match event {
+            VaultEvent::Failed { fault, .. } => Some(fault),
             _ => None,
         }),
     );

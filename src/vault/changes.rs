@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use aggregates::vault::{Ask, Vault, VaultEvent};
+use aggregates::vault::{Ask, Fault, Kept, Vault, VaultEvent};
 use chrono::{DateTime, Utc};
 
+use super::kept::Found;
 use super::row::{KeptWrap, Stored, VaultRow};
 use super::{Outcome, Wish, kept};
 use crate::app::App;
@@ -48,21 +49,35 @@ pub struct Change {
 /// Finds out what the aggregate has to know.
 ///
 /// # Errors
-/// When the database does not answer, or the log knows of a vault that has no row.
+/// When the database does not answer.
 pub async fn prepare(
     app: &App,
     stored: &Stored,
-    mode: Vault,
+    mode: Result<Vault, Fault>,
     wish: &Wish,
 ) -> Result<Prepared, StoreError> {
     let custody = app.store.custody();
     let ring = custody.ring();
     let kek_id = ring.active_id().to_owned();
     let mut brought = Brought::default();
+    let fault = match mode {
+        // A key is made only where the log knows of none: a row that was lost must not be replaced by a new key, under
+        // which nothing of before would open.
+        Ok(Vault::Absent) if matches!(wish, Wish::Init | Wish::Rotate) => {
+            let lost = !is_absent(app, stored).await?;
+            lost.then_some(Fault::RowLost)
+        }
+        mode => mode.err(),
+    };
+    if let (Some(fault), Some(action)) = (fault, wish.action()) {
+        let (user_id, fault_name) = (&stored.owner, fault.as_str());
+        tracing::error!(user_id, fault = fault_name, "a vault is broken");
+        let ask = Ask::Broken { action, fault };
+        return Ok(Prepared { ask, brought, ring });
+    }
     let ask = match wish {
         Wish::Init => match opened(&ring, stored, &mut brought) {
-            None if mode == Vault::Absent => {
-                check_absent(app, stored).await?;
+            None if stored.row.is_none() => {
                 brought.key = Some(MasterKey::generate());
                 Ask::Init {
                     kek_id,
@@ -75,9 +90,6 @@ pub async fn prepare(
             broken: opened(&ring, stored, &mut brought),
         },
         Wish::Rotate => {
-            if mode == Vault::Absent {
-                check_absent(app, stored).await?;
-            }
             brought.key = Some(MasterKey::generate());
             Ask::Rotate { kek_id }
         }
@@ -89,12 +101,17 @@ pub async fn prepare(
         },
         Wish::ClearRecovery => Ask::ClearRecoveryWrap,
         Wish::RestoreRecovery(had_at) => {
-            brought.kept = kept::find(custody, &stored.owner, *had_at, app.clock.now()).await?;
-            let of =
-                |(_, wrap): &(String, KeptWrap)| stored.row.as_ref().map(|row| row.holder_of(wrap));
-            Ask::RestoreRecoveryWrap {
-                kept: brought.kept.as_ref().and_then(of),
-            }
+            let found = kept::find(custody, &stored.owner, *had_at, app.clock.now()).await?;
+            let kept = match found {
+                Found::Nothing => None,
+                Found::NotOpened => Some(Kept::NotOpened),
+                Found::Wrap(id, wrap) => {
+                    let holder = stored.row.as_ref().map(|row| row.holder_of(&wrap));
+                    brought.kept = Some((id, wrap));
+                    holder
+                }
+            };
+            Ask::RestoreRecoveryWrap { kept }
         }
         Wish::EnableZeroKnowledge => Ask::EnableZeroKnowledge,
         Wish::DisableZeroKnowledge(key) => Ask::DisableZeroKnowledge {
@@ -125,16 +142,10 @@ fn opened(ring: &KeyRing, stored: &Stored, brought: &mut Brought) -> Option<Stri
     }
 }
 
-/// A key is made only where the log knows of none: a row that was lost must not be replaced by a new key, under which
-/// nothing of before would open.
-async fn check_absent(app: &App, stored: &Stored) -> Result<(), StoreError> {
-    if stored.version == 0 || app.store.load::<Vault>(&stored.owner).await? == Vault::Absent {
-        return Ok(());
-    }
-    let owner = &stored.owner;
-    Err(StoreError::Broken(format!(
-        "vault {owner} has lost its row"
-    )))
+/// Whether the log knows of no vault.
+async fn is_absent(app: &App, stored: &Stored) -> Result<bool, StoreError> {
+    let never = stored.version == 0;
+    Ok(never || app.store.load::<Vault>(&stored.owner).await? == Vault::Absent)
 }
 
 /// What follows from what was decided: how the call ends, and what changes.
@@ -178,7 +189,9 @@ pub fn follow(
             };
             (outcome, nothing())
         }
-        VaultEvent::KeyNotOpened { .. } => (Outcome::NotOpened, nothing()),
+        VaultEvent::KeyNotOpened { .. } | VaultEvent::Failed { .. } => {
+            (Outcome::NotOpened, nothing())
+        }
         VaultEvent::KeyRotated { .. } => {
             let (key, mut row) = (brought.key.ok_or_else(lacking)?, row()?);
             let kept = row.take_recovery(at);

@@ -29,21 +29,43 @@ pub fn delete(custody: &Custody, owner: &str, id: &str) -> CustodyChange {
     custody.delete(kind::RECOVERY_WRAP, owner, id)
 }
 
-/// The wrap that a person's vault had at a time, else the one that was replaced last; with its id.
+/// A wrap that was looked for.
+pub enum Found {
+    /// There is none.
+    Nothing,
+    /// The wrap, with its id.
+    Wrap(String, KeptWrap),
+    /// It does not open.
+    NotOpened,
+}
+
+/// The wrap that a person's vault had at a time, else the one that was replaced last. Others that do not open stand in
+/// nobody's way.
 ///
 /// # Errors
-/// When the database does not answer or a wrap does not open.
+/// When the database does not answer.
 pub async fn find(
     custody: &Custody,
     owner: &str,
     had_at: Option<DateTime<Utc>>,
     now: DateTime<Utc>,
-) -> Result<Option<(String, KeptWrap)>, StoreError> {
+) -> Result<Found, StoreError> {
     let mut kept: Vec<(String, KeptWrap)> = Vec::new();
+    // Ids grow with time.
+    let mut last_not_opened = None;
     for (id, secret) in custody.all_of(kind::RECOVERY_WRAP, owner).await? {
-        let wrap = serde_json::from_slice(&secret.bytes)
-            .map_err(|_| StoreError::Broken(format!("what is kept as {id} is no wrap")))?;
-        kept.push((id, wrap));
+        let wrap = match secret {
+            Ok(secret) => serde_json::from_slice(&secret.bytes)
+                .map_err(|_| format!("what is kept as {id} is no wrap")),
+            Err(error) => Err(error.to_string()),
+        };
+        match wrap {
+            Ok(wrap) => kept.push((id, wrap)),
+            Err(error) => {
+                tracing::error!(user_id = owner, error, "a recovery wrap is passed over");
+                last_not_opened = Some(id);
+            }
+        }
     }
     // Expiry is checked at use, never left to a cleaner (S-32).
     kept.retain(|(_, wrap)| now - wrap.replaced_at < TimeDelta::days(KEPT_DAYS.into()));
@@ -53,7 +75,14 @@ pub async fn find(
     if let Some(at) = had_at {
         kept.retain(|(_, wrap)| was_there(wrap, at));
     }
-    Ok(kept.into_iter().max_by_key(|(_, wrap)| wrap.replaced_at))
+    let found = kept.into_iter().max_by_key(|(_, wrap)| wrap.replaced_at);
+    Ok(match (found, last_not_opened) {
+        // The one that was replaced last; the times of the others are known to be other ones.
+        (Some((id, _)), Some(last)) if had_at.is_none() && id < last => Found::NotOpened,
+        (Some((id, wrap)), _) => Found::Wrap(id, wrap),
+        (None, Some(_)) => Found::NotOpened,
+        (None, None) => Found::Nothing,
+    })
 }
 
 /// Destroys wraps whose time is over.

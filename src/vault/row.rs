@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aggregates::vault::{Kept, Vault};
+use aggregates::vault::{Fault, Kept, Vault};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
@@ -33,17 +33,14 @@ impl Stored {
     ///
     /// # Errors
     /// If the row makes no sense, or is older than the log: it may hold a key that its owner has destroyed since.
-    pub fn mode(&self) -> Result<Vault, StoreError> {
+    pub fn mode(&self) -> Result<Vault, Fault> {
         let Some(row) = &self.row else {
             return Ok(Vault::Absent);
         };
         if self.older_than_log {
-            let owner = &self.owner;
-            return Err(StoreError::Broken(format!(
-                "the row of vault {owner} is older than the log"
-            )));
+            return Err(Fault::RowOutdated);
         }
-        row.mode().ok_or_else(|| nonsense(&self.owner))
+        row.mode().ok_or(Fault::RowUnreadable)
     }
 }
 

@@ -76,6 +76,7 @@ impl VaultEvent {
                 line(action.as_str(), 200, context)
             }
             Self::Refused { action, reason, .. } => refused(*action, *reason),
+            Self::Failed { action, fault, .. } => line(action.as_str(), 500, Some(fault.as_str())),
             Self::CallsLimited { .. } => line("rate_limited", 429, Some("too-many-calls")),
         }
     }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Action, Client, Refusal};
+use super::{Action, Client, Fault, Refusal};
 use crate::UserId;
 
 /// A call of a person's vault. No key and no wrap is in it: those travel beside the command, into custody.
@@ -68,6 +68,13 @@ pub enum Ask {
         /// Why not.
         reason: Refusal,
     },
+    /// What is stored does not let it be decided.
+    Broken {
+        /// For what they ask.
+        action: Action,
+        /// What is wrong.
+        fault: Fault,
+    },
     /// More is asked than the door lets through; said once in a while, not each time.
     TooMuch,
 }
@@ -79,4 +86,6 @@ pub enum Kept {
     ThisKey,
     /// It holds a key that the vault had before, or none that we know of.
     AnotherKey,
+    /// It does not open.
+    NotOpened,
 }

@@ -94,6 +94,15 @@ pub enum VaultEvent {
         /// By whom and when.
         access: Access,
     },
+    /// It could not be carried out, for what is stored, and nothing changed.
+    Failed {
+        /// What was asked for; whoever was to be given a key is told that it does not open.
+        action: Action,
+        /// What is wrong.
+        fault: Fault,
+        /// By whom and when.
+        access: Access,
+    },
     /// More was asked than the door lets through. Stands for all such calls of an hour.
     CallsLimited {
         /// By whom and when the first of them was.
@@ -143,6 +152,32 @@ pub enum Refusal {
     NotProven,
 }
 
+/// What is wrong with what is stored of a vault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// The row is older than the log: it came back from a backup, or is another vault's.
+    RowOutdated,
+    /// The log knows of a vault that has no row.
+    RowLost,
+    /// The row makes no sense.
+    RowUnreadable,
+    /// The recovery wrap of before does not open.
+    WrapNotOpened,
+}
+
+impl Fault {
+    /// Its name in the audit log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RowOutdated => "row-outdated",
+            Self::RowLost => "row-lost",
+            Self::RowUnreadable => "row-unreadable",
+            Self::WrapNotOpened => "wrap-not-opened",
+        }
+    }
+}
+
 /// Who asked, and when.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Access {
@@ -187,6 +222,7 @@ impl VaultEvent {
             | Self::ZeroKnowledgeDisabled { access, .. }
             | Self::NothingToDo { access, .. }
             | Self::Refused { access, .. }
+            | Self::Failed { access, .. }
             | Self::CallsLimited { access } => access,
         }
     }
@@ -209,6 +245,7 @@ impl DomainEvent for VaultEvent {
             Self::ZeroKnowledgeDisabled { .. } => "vault.zero_knowledge_disabled",
             Self::NothingToDo { .. } => "vault.nothing_to_do",
             Self::Refused { .. } => "vault.refused",
+            Self::Failed { .. } => "vault.failed",
             Self::CallsLimited { .. } => "vault.calls_limited",
         }
         .to_owned()

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use audit::{ACTIONS, Line};
 pub use commands::{Ask, Kept, VaultCommand};
-pub use events::{Access, Action, Client, KEY_FETCHED, Refusal, VaultEvent};
+pub use events::{Access, Action, Client, Fault, KEY_FETCHED, Refusal, VaultEvent};
 
 use crate::Personal;
 
@@ -75,6 +75,7 @@ impl Vault {
                 must_match,
             } => self.disable_zero_knowledge(kek_id, same_key, must_match, access),
             Ask::Denied { action, reason } => refused(action, reason, access),
+            Ask::Broken { action, fault } => broken(action, fault, access),
             Ask::TooMuch => VaultEvent::CallsLimited { access },
         }
     }
@@ -146,6 +147,7 @@ impl Vault {
         match (self, kept) {
             (Self::Absent, _) => refused(action, Refusal::NoVault, access),
             (_, None) => refused(action, Refusal::NothingKept, access),
+            (_, Some(Kept::NotOpened)) => broken(action, Fault::WrapNotOpened, access),
             // One that holds another key would promise a recovery that does not work.
             (_, Some(kept)) => VaultEvent::RecoveryWrapRestored {
                 in_place: kept == Kept::ThisKey,
@@ -209,6 +211,22 @@ fn refused(action: Action, reason: Refusal, access: Access) -> VaultEvent {
     }
 }
 
+/// A key that was to be given out does not open, whatever the reason.
+fn broken(action: Action, fault: Fault, access: Access) -> VaultEvent {
+    match action {
+        Action::Init | Action::Fetch => VaultEvent::KeyNotOpened {
+            action,
+            reason: fault.as_str().to_owned(),
+            access,
+        },
+        _ => VaultEvent::Failed {
+            action,
+            fault,
+            access,
+        },
+    }
+}
+
 impl Aggregate for Vault {
     const TYPE: &'static str = "vault";
     type Command = VaultCommand;
@@ -246,6 +264,7 @@ impl Aggregate for Vault {
             }
             | VaultEvent::NothingToDo { .. }
             | VaultEvent::Refused { .. }
+            | VaultEvent::Failed { .. }
             | VaultEvent::CallsLimited { .. } => {}
         }
     }

@@ -344,6 +344,55 @@ const ACTIONS: [Action; 8] = [
     Action::ZkDisable,
 ];
 
+/// S-75: the same for what fails; whoever was to be given a key is told that it does not open.
+#[test]
+fn what_is_stored_in_disorder_is_an_event_in_every_mode_s75() {
+    for action in ACTIONS {
+        for fault in FAULTS {
+            let event = match action {
+                Action::Init | Action::Fetch => VaultEvent::KeyNotOpened {
+                    action,
+                    reason: fault.as_str().to_owned(),
+                    access: access(),
+                },
+                _ => failed(action, fault),
+            };
+            assert_follows(
+                Ask::Broken { action, fault },
+                MODES.map(|mode| (event.clone(), mode)),
+            );
+        }
+    }
+    let action = Action::RecoveryRestore;
+    let not_opened = failed(action, Fault::WrapNotOpened);
+    assert_follows(
+        Ask::RestoreRecoveryWrap {
+            kept: Some(Kept::NotOpened),
+        },
+        [
+            (refusal(action, Refusal::NoVault), Absent),
+            (not_opened.clone(), Standard),
+            (not_opened.clone(), WithRecovery),
+            (not_opened, ZeroKnowledge),
+        ],
+    );
+}
+
+fn failed(action: Action, fault: Fault) -> VaultEvent {
+    VaultEvent::Failed {
+        action,
+        fault,
+        access: access(),
+    }
+}
+
+const FAULTS: [Fault; 4] = [
+    Fault::RowOutdated,
+    Fault::RowLost,
+    Fault::RowUnreadable,
+    Fault::WrapNotOpened,
+];
+
 /// mana-v1.md section 5.4, line by line; then what it does not know.
 #[test]
 fn every_event_has_its_line_of_the_audit_log() {
@@ -505,6 +554,30 @@ fn every_event_has_its_line_of_the_audit_log() {
             "recovery_restore",
             403,
             "not-proven",
+        ),
+        (
+            failed(Action::Rotate, Fault::RowOutdated),
+            "rotate",
+            500,
+            "row-outdated",
+        ),
+        (
+            failed(Action::Rotate, Fault::RowLost),
+            "rotate",
+            500,
+            "row-lost",
+        ),
+        (
+            failed(Action::ZkEnable, Fault::RowUnreadable),
+            "zk_enable",
+            500,
+            "row-unreadable",
+        ),
+        (
+            failed(Action::RecoveryRestore, Fault::WrapNotOpened),
+            "recovery_restore",
+            500,
+            "wrap-not-opened",
         ),
         (limited, "rate_limited", 429, "too-many-calls"),
     ] {

@@ -1,7 +1,9 @@
 //! A vault is kept in two ways, one of them, the other, or not at all.
 
 use aggregates::UserId;
-use aggregates::vault::{Action, Ask, Client, Kept, Refusal, Vault, VaultCommand, VaultEvent};
+use aggregates::vault::{
+    Action, Ask, Client, Fault, Kept, Refusal, Vault, VaultCommand, VaultEvent,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -59,6 +61,7 @@ impl Model {
                 ("vault.recovery_wrap_cleared", "recovery_clear", 200)
             }
             Ask::RestoreRecoveryWrap { kept } => match kept {
+                Some(Kept::NotOpened) if exists => ("vault.failed", "recovery_restore", 500),
                 Some(kept) if exists => {
                     self.by_code |= *kept == Kept::ThisKey;
                     ("vault.recovery_wrap_restored", "recovery_restore", 200)
@@ -88,6 +91,7 @@ impl Model {
                 ("vault.zero_knowledge_disabled", "zk_disable", 200)
             }
             Ask::Denied { .. } => ("vault.refused", "rotate", 403),
+            Ask::Broken { .. } => ("vault.failed", "rotate", 500),
             Ask::TooMuch => ("vault.calls_limited", "rate_limited", 429),
         }
     }
@@ -109,7 +113,11 @@ impl Model {
 fn ask() -> impl Strategy<Value = Ask> {
     let kek_id = || "k1".to_owned();
     let broken = || prop::option::weighted(0.2, Just("altered".to_owned()));
-    let kept = prop::option::of(prop::sample::select(vec![Kept::ThisKey, Kept::AnotherKey]));
+    let kept = prop::option::of(prop::sample::select(vec![
+        Kept::ThisKey,
+        Kept::AnotherKey,
+        Kept::NotOpened,
+    ]));
     prop_oneof![
         3 => broken().prop_map(move |broken| Ask::Init { kek_id: kek_id(), broken }),
         3 => broken().prop_map(|broken| Ask::Fetch { broken }),
@@ -122,6 +130,7 @@ fn ask() -> impl Strategy<Value = Ask> {
             Ask::DisableZeroKnowledge { kek_id: kek_id(), same_key, must_match }
         }),
         1 => Just(Ask::Denied { action: Action::Rotate, reason: Refusal::Impersonated }),
+        1 => Just(Ask::Broken { action: Action::Rotate, fault: Fault::RowLost }),
         1 => Just(Ask::TooMuch),
     ]
 }
@@ -164,6 +173,7 @@ fn a_vault_does_what_its_model_says() {
         "vault.zero_knowledge_disabled",
         "vault.nothing_to_do",
         "vault.refused",
+        "vault.failed",
         "vault.calls_limited",
     ]);
 }

@@ -1,6 +1,6 @@
 //! Every shape that a vault's events can have.
 
-use aggregates::vault::{Access, Action, Client, Refusal, VaultEvent};
+use aggregates::vault::{Access, Action, Client, Fault, Refusal, VaultEvent};
 
 use super::{about_ada, at, erased};
 
@@ -37,6 +37,11 @@ pub fn vault_events() -> Vec<(&'static str, VaultEvent)> {
     let refused = |action, reason| VaultEvent::Refused {
         action,
         reason,
+        access: access(),
+    };
+    let failed = |action, fault| VaultEvent::Failed {
+        action,
+        fault,
         access: access(),
     };
     vec![
@@ -91,6 +96,16 @@ pub fn vault_events() -> Vec<(&'static str, VaultEvent)> {
             refused(Action::RecoveryRestore, Refusal::NotProven),
         ),
         (".fetch", refused(Action::Fetch, Refusal::NoVault)),
+        (".row_outdated", failed(Action::Rotate, Fault::RowOutdated)),
+        (".row_lost", failed(Action::Rotate, Fault::RowLost)),
+        (
+            ".row_unreadable",
+            failed(Action::RecoverySet, Fault::RowUnreadable),
+        ),
+        (
+            ".wrap_not_opened",
+            failed(Action::RecoveryRestore, Fault::WrapNotOpened),
+        ),
         ("", VaultEvent::CallsLimited { access: access() }),
     ]
 }

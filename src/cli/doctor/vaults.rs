@@ -50,7 +50,10 @@ async fn agree(store: &Store, mut stored: Stored, check: &mut Check) -> anyhow::
             return Ok(());
         };
         if again.version == stored.version {
-            let shown = shown.map_or_else(|error| error.to_string(), |mode| format!("{mode:?}"));
+            let shown = shown.map_or_else(
+                |fault| fault.as_str().to_owned(),
+                |mode| format!("{mode:?}"),
+            );
             let owner = &stored.owner;
             check.problem(format!(
                 "vault {owner}: its row says {shown}, its events say {folded:?}"

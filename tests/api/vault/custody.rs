@@ -265,6 +265,53 @@ async fn rows_and_fields_that_were_exchanged_do_not_open_s70() {
     assert_eq!(json!(app.vault_key(&ada).await), rotated["masterKey"]);
 }
 
+/// S-70, S-75: the same for whole rows with their positions. Each call of each owner has its line: the one row is older
+/// than its new owner's log, the other does not open.
+#[tokio::test]
+async fn whole_rows_that_were_exchanged_open_for_nobody_and_every_call_has_its_line_s75() {
+    let app = TestApp::start(&[UNVERIFIED]).await;
+    let (ada, bob) = (app.signed_in("ada").await, app.signed_in("bob").await);
+    bring_to(&app, &bob, Standard).await;
+    bring_to(&app, &ada, Standard).await;
+    let exchange = "set constraints all deferred;
+        alter table encryption_vaults drop constraint encryption_vaults_pkey;
+        update encryption_vaults v set user_id = o.user_id from encryption_vaults o where o.user_id <> v.user_id;
+        alter table encryption_vaults add primary key (user_id)";
+    sqlx::raw_sql(exchange).execute(&app.admin).await.unwrap();
+    assert_broken(&app, &bob, ALTERED).await;
+    assert_broken(&app, &ada, "row-outdated").await;
+    let before = app.vault_lines(&ada.user_id).await.len();
+    for (method, path, body) in [
+        ("POST", "/rotate", Value::Null),
+        ("POST", "/recovery-wrap", wrap("w")),
+        ("DELETE", "/recovery-wrap", Value::Null),
+        ("POST", "/recovery-wrap/restore", json!({})),
+        ("POST", "/zero-knowledge", on()),
+        ("POST", "/zero-knowledge", off(&other_key())),
+    ] {
+        let broken = app.vault(&ada, method, path, &body).await;
+        assert_eq!(broken.status, 500, "{method} {path}: {}", broken.text);
+        assert_ne!(broken.header("x-log-position"), "", "{method} {path}");
+    }
+    let lines = app.vault_lines(&ada.user_id).await;
+    let failed = [
+        "rotate",
+        "recovery_set",
+        "recovery_clear",
+        "recovery_restore",
+        "zk_enable",
+        "zk_disable",
+    ];
+    assert_eq!(
+        lines[before..],
+        failed.map(|action| line(action, 500, "row-outdated"))
+    );
+    sqlx::raw_sql(exchange).execute(&app.admin).await.unwrap();
+    for who in [&ada, &bob] {
+        app.vault_key(who).await;
+    }
+}
+
 /// Turns a row into one that the original service has left behind, whose key is known.
 pub async fn as_of_the_original(app: &TestApp, who: &Session, key: &[u8; 32]) {
     let (iv, ciphertext) = aead::seal(&kek(), &[], key);
@@ -351,6 +398,13 @@ async fn a_vault_that_has_lost_its_row_gets_no_other_key() {
         let refused = app.vault(&ada, "POST", path, &Value::Null).await;
         assert_eq!(refused.status, 500, "{path}: {}", refused.text);
     }
+    // S-75
+    let lines = app.vault_lines(&ada.user_id).await;
+    let failed = [
+        line("failed_fetch", 500, "unwrap-failed: row-lost"),
+        line("rotate", 500, "row-lost"),
+    ];
+    assert_eq!(lines[1..], failed);
     let back = "insert into encryption_vaults table copy; drop table copy";
     sqlx::raw_sql(back).execute(&app.admin).await.unwrap();
     assert_eq!(app.vault_key(&ada).await, key);

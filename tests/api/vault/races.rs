@@ -228,7 +228,7 @@ async fn kept(app: &TestApp, who: &Session) -> Vec<String> {
     };
     kept.unwrap()
         .iter()
-        .map(|(_, secret)| name(&secret.bytes))
+        .map(|(_, secret)| name(&secret.as_ref().unwrap().bytes))
         .collect()
 }
 

@@ -129,6 +129,50 @@ async fn what_a_rotation_has_ended_is_given_out_and_not_put_back_s76() {
     );
 }
 
+/// S-75: one that was altered keeps nobody from the others, and whoever asks for it has their line.
+#[tokio::test]
+async fn a_wrap_that_does_not_open_is_passed_over_unless_it_is_asked_for_s75() {
+    let app = TestApp::start(&[UNVERIFIED]).await;
+    let ada = app.signed_in("ada").await;
+    bring_to(&app, &ada, WithRecovery).await;
+    let first_was_there = app.clock.now();
+    for name in ["second", "third"] {
+        set(&app, &ada, name).await;
+    }
+    let second_was_there = app.clock.now() - TimeDelta::minutes(1);
+    let alter = async |ids: &str| {
+        let alter = format!(
+            "update custody set ciphertext = set_byte(ciphertext, 0, 255 - get_byte(ciphertext, 0))
+             where kind = 'recovery_wrap' and id = (select {ids}(id) from custody where kind = 'recovery_wrap')"
+        );
+        let done = sqlx::query(&alter).execute(&app.admin).await.unwrap();
+        assert_eq!(done.rows_affected(), 1);
+    };
+    let fails = async |more: Value| {
+        let broken = restore(&app, &ada, more).await;
+        assert_eq!(broken.status, 500, "{}", broken.text);
+        let lines = app.vault_lines(&ada.user_id).await;
+        let failed = line("recovery_restore", 500, "wrap-not-opened");
+        assert_eq!(lines.last(), Some(&failed));
+    };
+    // The last that was replaced.
+    alter("max").await;
+    fails(json!({})).await;
+    fails(json!({"at": second_was_there})).await;
+    alter("max").await;
+    // The first.
+    alter("min").await;
+    fails(json!({"at": first_was_there})).await;
+    let done = restore(&app, &ada, json!({})).await;
+    assert_eq!((done.status, done.json()), (200, restored("second", true)));
+    let second_was_back = app.clock.now();
+    set(&app, &ada, "fourth").await;
+    set(&app, &ada, "fifth").await;
+    alter("max").await;
+    let done = restore(&app, &ada, json!({"at": second_was_back})).await;
+    assert_eq!((done.status, done.json()), (200, restored("second", true)));
+}
+
 #[tokio::test]
 async fn there_may_be_nothing_to_put_back() {
     let app = TestApp::start(&[UNVERIFIED]).await;
