@@ -2,7 +2,7 @@
 //! it is simply not there to be done any more, so a run that was killed is gone on with by the next.
 
 use std::collections::BTreeMap;
-use std::error::Error;
+use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use aggregates::log::LogCommand;
@@ -52,7 +52,7 @@ pub struct Failure {
 
 impl Rewrapped {
     /// Adds a failure.
-    pub fn fails(&mut self, place: String, why: &dyn Error) {
+    pub fn fails(&mut self, place: String, why: &dyn Display) {
         let why = why.to_string();
         self.failed.push(Failure { place, why });
     }

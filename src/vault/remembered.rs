@@ -75,6 +75,7 @@ mod tests {
             version: 1,
             written_by: Some(1),
             older_than_log: false,
+            unreadable: false,
             row: Some(Arc::new(VaultRow::new("u1", DateTime::UNIX_EPOCH))),
         }
     }

@@ -9,6 +9,9 @@ use crate::crypto::vault_key::FORMAT_UNBOUND;
 use crate::keks::Rewrapped;
 use crate::store::StoreError;
 
+/// Why the key of a vault stays as it is wrapped.
+const UNREADABLE: &str = "its row makes no sense";
+
 /// By what the key of a vault is wrapped.
 #[derive(sqlx::FromRow)]
 pub struct Wrap {
@@ -48,6 +51,9 @@ pub async fn rewrap(
     let mut rewrapped = Rewrapped::default();
     let mut wraps = vec![];
     for stored in stored {
+        if stored.unreadable {
+            rewrapped.fails(format!("vault {}", stored.owner), &UNREADABLE);
+        }
         let Some(row) = stored.row.as_ref().filter(|row| !row.is_wrapped_by(ring)) else {
             continue;
         };

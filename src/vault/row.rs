@@ -26,6 +26,8 @@ pub struct Stored {
     pub older_than_log: bool,
     /// None, if there is no vault.
     pub row: Option<Arc<VaultRow>>,
+    /// There is a row that cannot be read: it holds a time that is none, say.
+    pub unreadable: bool,
 }
 
 impl Stored {
@@ -34,6 +36,9 @@ impl Stored {
     /// # Errors
     /// If the row makes no sense, or is older than the log: it may hold a key that its owner has destroyed since.
     pub fn mode(&self) -> Result<Vault, Fault> {
+        if self.unreadable {
+            return Err(Fault::RowUnreadable);
+        }
         let Some(row) = &self.row else {
             return Ok(Vault::Absent);
         };
@@ -44,10 +49,10 @@ impl Stored {
     }
 }
 
-/// Reads vaults; owners without one are there as well.
+/// Reads vaults; owners without one are there as well, and those whose row cannot be read.
 ///
 /// # Errors
-/// When the database does not answer or a row makes no sense.
+/// When the database does not answer.
 pub async fn read(db: impl PgExecutor<'_>, owners: &[String]) -> Result<Vec<Stored>, StoreError> {
     let rows = sqlx::query(
         r#"select owner, version, written_by, older_than_log, "row" from vaults_of($1)"#,
@@ -59,9 +64,15 @@ pub async fn read(db: impl PgExecutor<'_>, owners: &[String]) -> Result<Vec<Stor
         .map(|stored| {
             let owner: String = stored.try_get("owner")?;
             let row: Result<Option<Json<VaultRow>>, _> = stored.try_get("row");
-            let row = row.map_err(|_| nonsense(&owner))?;
+            // One row that makes no sense is no other owner's concern.
+            let (row, unreadable) = match row {
+                Ok(row) => (row.map(|Json(row)| Arc::new(row)), false),
+                Err(sqlx::Error::ColumnDecode { .. }) => (None, true),
+                Err(error) => return Err(error.into()),
+            };
             Ok(Stored {
-                row: row.map(|Json(row)| Arc::new(row)),
+                row,
+                unreadable,
                 version: stored.try_get("version")?,
                 written_by: stored.try_get("written_by")?,
                 older_than_log: stored.try_get("older_than_log")?,
@@ -69,10 +80,6 @@ pub async fn read(db: impl PgExecutor<'_>, owners: &[String]) -> Result<Vec<Stor
             })
         })
         .collect()
-}
-
-fn nonsense(owner: &str) -> StoreError {
-    StoreError::Broken(format!("the row of vault {owner} makes no sense"))
 }
 
 /// The row, in the columns of the table. It holds the key only as others have wrapped it.

@@ -324,24 +324,29 @@ async fn a_key_is_refused_that_is_another_under_the_same_id_or_missing() {
 async fn what_does_not_open_is_named_and_the_rest_is_wrapped_anew_s72() {
     let app = TestApp::start(&[UNVERIFIED, ("MANA_AUTH_KEKS", BOTH)]).await;
     let cli = beside(&app).with("MANA_AUTH_KEKS", BOTH);
-    let ((ada, _), (bob, bobs)) = (
+    let ((ada, _), (bob, bobs), (eve, _)) = (
         with_vault(&app, "lovelace").await,
         with_vault(&app, "hopper").await,
+        with_vault(&app, "eve").await,
     );
-    let (ada, bob_id) = (&ada.user_id, &bob.user_id);
+    let (ada, bob_id, eve) = (&ada.user_id, &bob.user_id, &eve.user_id);
     tamper(
         &app.admin,
         &format!(
             "update encryption_vaults set wrap_version = 7 where user_id = '{ada}';
+             update encryption_vaults set created_at = 'infinity' where user_id = '{eve}';
              update custody set nonce = '\\x000000000000000000000000' where kind = 'password' and owner = '{bob_id}'"
         ),
     )
     .await;
     cli.run(&["kek", "activate", "k2"]).await.well();
-    let failures = [
-        format!("custody password/{bob_id}/1"),
-        format!("vault {ada}"),
+    let mut failures = [
+        (format!("custody password/{bob_id}/1"), ALTERED),
+        (format!("vault {ada}"), ALTERED),
+        (format!("vault {eve}"), "its row makes no sense"),
     ];
+    // As the run comes by them.
+    failures.sort();
     let said = cli.run(&["kek", "rewrap"]).await;
     assert_eq!((said.code, said.err.as_str()), (1, ""));
     let mut lines: Vec<&str> = said.out.lines().collect();
@@ -350,10 +355,10 @@ async fn what_does_not_open_is_named_and_the_rest_is_wrapped_anew_s72() {
         lines,
         failures
             .each_ref()
-            .map(|place| format!("FAILED  {place}: {ALTERED}"))
+            .map(|(place, why)| format!("FAILED  {place}: {why}"))
     );
     assert!(
-        last.contains("the keys of 1 vaults were wrapped by k2") && last.ends_with("; 2 failed."),
+        last.contains("the keys of 1 vaults were wrapped by k2") && last.ends_with("; 3 failed."),
         "{last}"
     );
     let said = cli.run(&["kek", "rewrap", "--json"]).await;
@@ -364,22 +369,22 @@ async fn what_does_not_open_is_named_and_the_rest_is_wrapped_anew_s72() {
         .filter(|line| line["progress"].is_null())
         .collect();
     assert_eq!(
-        told[..2],
+        told[..3],
         failures
             .each_ref()
-            .map(|place| json!({"failed": place, "why": ALTERED}))
+            .map(|(place, why)| json!({"failed": place, "why": why}))
     );
     assert_eq!(
-        (&told[2]["secrets"], &told[2]["failed"]),
-        (&json!(0), &json!(2))
+        (&told[3]["secrets"], &told[3]["failed"]),
+        (&json!(0), &json!(3))
     );
 
     let old = status(&cli, "env-v1").await;
-    assert_eq!((&old["secrets"], &old["vaults"]), (&json!(1), &json!(1)));
+    assert_eq!((&old["secrets"], &old["vaults"]), (&json!(1), &json!(2)));
     let refused = cli.run(&["kek", "retire", "env-v1"]).await.refused(1);
     let needed = format!(
-        "still wraps 1 secrets and the keys of 1 vaults, such as {}: run",
-        failures.join(", ")
+        "still wraps 1 secrets and the keys of 2 vaults, such as {}: run",
+        failures.map(|(place, _)| place).join(", ")
     );
     assert!(refused.contains(&needed), "{refused}");
     assert_eq!(

@@ -20,6 +20,10 @@ pub async fn check(store: &Store, db: &mut PgConnection, deep: bool) -> anyhow::
         let owners: Vec<String> = people.into_iter().map(|(id, _)| id).collect();
         // As they are now: their rows are not a part of the moment that the other checks are made of.
         for stored in vault::read(store.pool(), &owners).await? {
+            if stored.unreadable {
+                check.checked += 1;
+                check.problem(format!("vault {}: its row makes no sense", stored.owner));
+            }
             if let Some(row) = &stored.row {
                 check.checked += 1;
                 if let Some(Err(error)) = row.open(&store.custody().ring()) {
@@ -30,7 +34,7 @@ pub async fn check(store: &Store, db: &mut PgConnection, deep: bool) -> anyhow::
                     check.problem(format!("vault {owner}: its row is older than the log"));
                 }
             }
-            if deep && stored.version > 0 && !stored.older_than_log {
+            if deep && stored.version > 0 && !stored.older_than_log && !stored.unreadable {
                 agree(store, stored, &mut check).await?;
             }
         }

@@ -312,6 +312,37 @@ async fn whole_rows_that_were_exchanged_open_for_nobody_and_every_call_has_its_l
     }
 }
 
+/// A row that cannot be read is its owner's trouble: those whose vaults are read together with it do not feel it.
+#[tokio::test]
+async fn a_row_that_makes_no_sense_fails_nobody_else_s75() {
+    let app = TestApp::start(&[UNVERIFIED]).await;
+    let (ada, bob) = (app.signed_in("ada").await, app.signed_in("bob").await);
+    let key = bring_to(&app, &ada, Standard).await;
+    bring_to(&app, &bob, WithRecovery).await;
+    for column in ["created_at", "rotated_at", "recovery_set_at"] {
+        for time in ["infinity", "-infinity", "294276-12-31", "4713-01-01 bc"] {
+            set(&app, &ada, &format!("{column} = '{time}'")).await;
+            assert_broken(&app, &ada, "row-unreadable").await;
+            let owners = [&ada.user_id, &bob.user_id].map(Clone::clone);
+            let read = mana_auth::vault::read(&app.app.pool, &owners)
+                .await
+                .unwrap();
+            assert!(
+                read[0].mode().is_err() && read[1].mode().is_ok(),
+                "{column} {time}"
+            );
+            let status = app.vault(&ada, "GET", "/status", &Value::Null).await;
+            assert_eq!(status.status, 500, "{}", status.text);
+            let rotate = app.vault(&ada, "POST", "/rotate", &Value::Null).await;
+            assert_eq!(rotate.status, 500, "{}", rotate.text);
+            let lines = app.vault_lines(&ada.user_id).await;
+            assert_eq!(lines.last(), Some(&line("rotate", 500, "row-unreadable")));
+            set(&app, &ada, &format!("{column} = now()")).await;
+        }
+    }
+    assert_eq!(app.vault_key(&ada).await, key);
+}
+
 /// Turns a row into one that the original service has left behind, whose key is known.
 pub async fn as_of_the_original(app: &TestApp, who: &Session, key: &[u8; 32]) {
     let (iv, ciphertext) = aead::seal(&kek(), &[], key);
