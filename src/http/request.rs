@@ -1,6 +1,8 @@
 //! What a handler is given: the body as fields, with every fault in them named at once, in the words
 //! that clients of the wire know.
 
+use std::collections::BTreeSet;
+
 use axum::http::{HeaderMap, header};
 use serde_json::{Map, Value};
 use url::form_urlencoded;
@@ -175,6 +177,15 @@ impl Fields {
             form: true,
             faults: vec![],
         }
+    }
+
+    /// Names of parameters that a query has more than once, of which [`Self::of_query`] knows the last.
+    pub fn repeated_in(query: Option<&str>) -> BTreeSet<String> {
+        let mut seen = BTreeSet::new();
+        form_urlencoded::parse(query.unwrap_or_default().as_bytes())
+            .filter(|(name, _)| !seen.insert(name.clone()))
+            .map(|(name, _)| name.into_owned())
+            .collect()
     }
 
     /// Whether the field is there.

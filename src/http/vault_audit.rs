@@ -108,7 +108,8 @@ struct Wanted {
 }
 
 impl Wanted {
-    /// Reads the query; every parameter that is not known is a fault, so that no filter is believed to count that does not.
+    /// Reads the query; every parameter that is not known or comes twice is a fault, so that no filter is believed to count
+    /// that does not.
     async fn of(call: &Call, of_all: bool) -> Result<Self, Problem> {
         let mut fields = Fields::of_query(call.query.as_deref());
         let known = |name: &String| {
@@ -119,6 +120,9 @@ impl Wanted {
         let (mut filters, unknown): (Vec<_>, Vec<_>) = names.partition(known);
         for name in unknown {
             fields.fault(&name, "Unrecognized key");
+        }
+        for name in Fields::repeated_in(call.query.as_deref()) {
+            fields.fault(&name, "Invalid input: expected one, received several");
         }
         filters.retain(|name| !OTHERS.contains(&name.as_str()));
         let user_id = read(&mut fields, "userId", "an id", |text| {
