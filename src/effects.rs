@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::json;
 use sqlx::{PgPool, Row as _};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -34,8 +35,10 @@ pub mod kind {
     pub const GUILD_POOL_INIT: &str = "guild_pool_init";
 }
 
-/// Effects done at the same time by one node.
-const AT_ONCE: i64 = 8;
+/// Effects of one queue that a node does at the same time.
+const AT_ONCE: usize = 8;
+/// Calls to the credits service have a queue of their own: mails do not wait until it answers.
+const CALLS: [&str; 2] = [kind::CREDITS_INIT, kind::GUILD_POOL_INIT];
 /// A worker that died gives its work back after this long, in seconds; longer than any effect may take.
 const LEASE_SECS: f64 = 60.0;
 /// How often the queue is looked at when nothing tells of new work.
@@ -139,42 +142,81 @@ enum Failure {
     Permanent(String),
 }
 
-/// Works the queue off until `stop` says so; then finishes what is in hand.
-pub async fn work(app: Arc<App>, mut stop: watch::Receiver<bool>) {
+/// The kinds that wait for the same outside service.
+#[derive(Clone, Copy)]
+enum Queue {
+    /// All that are none of the others.
+    Mails,
+    /// [`CALLS`].
+    Calls,
+}
+
+/// Works the queues off until `stop` says so; then finishes what is in hand.
+pub async fn work(app: Arc<App>, stop: watch::Receiver<bool>) {
+    tokio::join!(
+        work_off(&app, Queue::Mails, stop.clone()),
+        work_off(&app, Queue::Calls, stop.clone()),
+        count(&app.pool, stop),
+    );
+}
+
+async fn work_off(app: &Arc<App>, queue: Queue, mut stop: watch::Receiver<bool>) {
+    let mut queued = app.store.freshness().effects();
+    let mut in_hand = JoinSet::new();
+    // Whether more may be due than was taken.
+    let mut more = true;
     while !*stop.borrow() {
-        let taken = match take(&app.pool).await {
-            Ok(taken) => taken,
-            Err(error) => {
-                tracing::warn!(error = %error, "cannot read the effects queue");
-                vec![]
+        let room = AT_ONCE - in_hand.len();
+        if more && room > 0 {
+            queued.mark_unchanged();
+            let taken = match take(&app.pool, queue, room).await {
+                Ok(taken) => taken,
+                Err(error) => {
+                    tracing::warn!(error = %error, "cannot read the effects queue");
+                    vec![]
+                }
+            };
+            more = taken.len() == room;
+            for effect in taken {
+                in_hand.spawn(carry_out(app.clone(), effect));
             }
-        };
-        if let Ok(waiting) = waiting(&app.pool).await {
-            gauge!("effects_waiting").set(waiting as f64);
-        }
-        if !taken.is_empty() {
-            futures_util::future::join_all(taken.into_iter().map(|effect| carry_out(&app, effect)))
-                .await;
-            continue;
         }
         tokio::select! {
             _ = stop.changed() => {}
-            () = app.store.freshness().effects() => {}
+            // Each that is done makes room for another one, however long the others take.
+            Some(_) = in_hand.join_next() => while in_hand.try_join_next().is_some() {},
+            _ = queued.changed(), if !more => more = true,
+            () = tokio::time::sleep(POLL), if !more => more = true,
+        }
+    }
+    while in_hand.join_next().await.is_some() {}
+}
+
+/// Shows how many effects wait.
+async fn count(pool: &PgPool, mut stop: watch::Receiver<bool>) {
+    while !*stop.borrow() {
+        if let Ok(waiting) = waiting(pool).await {
+            gauge!("effects_waiting").set(waiting as f64);
+        }
+        tokio::select! {
+            _ = stop.changed() => {}
             () = tokio::time::sleep(POLL) => {}
         }
     }
 }
 
-async fn take(pool: &PgPool) -> Result<Vec<Effect>, sqlx::Error> {
+async fn take(pool: &PgPool, queue: Queue, room: usize) -> Result<Vec<Effect>, sqlx::Error> {
     let rows = sqlx::query(
         "update effects set attempts = attempts + 1, due_at = clock_timestamp() + make_interval(secs => $1)
          where (event_id, kind) in (
-             select event_id, kind from effects where due_at <= clock_timestamp()
+             select event_id, kind from effects where due_at <= clock_timestamp() and (kind = any ($3)) = $4
              order by due_at limit $2 for update skip locked)
          returning event_id, kind, subject, sealed, attempts",
     )
     .bind(LEASE_SECS)
-    .bind(AT_ONCE)
+    .bind(room as i64)
+    .bind(CALLS)
+    .bind(matches!(queue, Queue::Calls))
     .fetch_all(pool)
     .await?;
     rows.into_iter()
@@ -244,8 +286,8 @@ pub async fn retry(pool: &PgPool) -> Result<u64, sqlx::Error> {
     Ok(done.rows_affected())
 }
 
-async fn carry_out(app: &App, effect: Effect) {
-    let outcome = attempt(app, &effect).await;
+async fn carry_out(app: Arc<App>, effect: Effect) {
+    let outcome = attempt(&app, &effect).await;
     let kind = effect.kind.clone();
     let result = match &outcome {
         Ok(()) => "done",

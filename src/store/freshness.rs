@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use aggregates::vault::Vault;
 use cqrs_es::Aggregate as _;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 /// How far behind the log a cached answer may be.
 pub const MAX_BEHIND: Duration = Duration::from_secs(1);
@@ -36,8 +36,8 @@ pub struct Freshness {
     confirmed: RwLock<Option<Instant>>,
     /// Last position that this node knows of: wakes those who follow the log.
     written: watch::Sender<i64>,
-    /// Wakes the worker of the queue of effects.
-    queued: Notify,
+    /// Wakes those who work the queues of effects off.
+    queued: watch::Sender<()>,
     listener: OnceLock<Listener>,
 }
 
@@ -51,7 +51,7 @@ impl Default for Freshness {
             applied: AtomicI64::new(0),
             confirmed: RwLock::new(None),
             written: watch::Sender::new(0),
-            queued: Notify::new(),
+            queued: watch::Sender::new(()),
             listener: OnceLock::new(),
         }
     }
@@ -136,14 +136,14 @@ impl Freshness {
         self.written.subscribe()
     }
 
-    /// This node has put something into the queue of effects.
+    /// This node has put something into a queue of effects.
     pub fn effect_queued(&self) {
-        self.queued.notify_one();
+        self.queued.send_replace(());
     }
 
-    /// Waits until this node has put something into the queue of effects.
-    pub async fn effects(&self) {
-        self.queued.notified().await;
+    /// Hears when this node has put something into a queue of effects.
+    pub fn effects(&self) -> watch::Receiver<()> {
+        self.queued.subscribe()
     }
 
     fn slot(&self, stream_type: &str, stream_id: &str) -> &AtomicI64 {

@@ -18,6 +18,7 @@ mod cookies;
 mod deletion;
 mod devices;
 mod doors;
+mod effects;
 mod enumeration;
 mod enumeration_doors;
 mod erasure;
