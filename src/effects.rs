@@ -132,6 +132,8 @@ struct Effect {
     subject: String,
     sealed: Vec<u8>,
     attempts: i32,
+    /// Whether it was refused for good before.
+    was_refused: bool,
 }
 
 /// Why an effect was not done.
@@ -211,7 +213,7 @@ async fn take(pool: &PgPool, queue: Queue, room: usize) -> Result<Vec<Effect>, s
          where (event_id, kind) in (
              select event_id, kind from effects where due_at <= clock_timestamp() and (kind = any ($3)) = $4
              order by due_at limit $2 for update skip locked)
-         returning event_id, kind, subject, sealed, attempts",
+         returning event_id, kind, subject, sealed, attempts, refused_at is not null as was_refused",
     )
     .bind(LEASE_SECS)
     .bind(room as i64)
@@ -227,6 +229,7 @@ async fn take(pool: &PgPool, queue: Queue, room: usize) -> Result<Vec<Effect>, s
                 subject: row.try_get("subject")?,
                 sealed: row.try_get("sealed")?,
                 attempts: row.try_get("attempts")?,
+                was_refused: row.try_get("was_refused")?,
             })
         })
         .collect()
@@ -389,7 +392,7 @@ async fn settle(
     effect: &Effect,
     outcome: Result<(), Failure>,
 ) -> Result<(), sqlx::Error> {
-    let (reason, pause) = match outcome {
+    let (reason, pause, refused) = match outcome {
         Ok(()) => {
             delete(pool, effect).await?;
             return Ok(());
@@ -397,23 +400,27 @@ async fn settle(
         Err(Failure::Temporary(reason)) => (
             reason,
             (RETRY_SECS.0 * 2_f64.powi(effect.attempts - 1)).min(RETRY_SECS.1),
+            false,
         ),
-        Err(Failure::Permanent(reason)) if effect.attempts > 1 => {
+        Err(Failure::Permanent(reason)) if effect.was_refused => {
             // Kept a day after the first refusal, so that an operator sees it; then given up.
             tracing::error!(event_id = %effect.event_id, kind = effect.kind, reason, "an effect was given up");
             delete(pool, effect).await?;
             return Ok(());
         }
-        Err(Failure::Permanent(reason)) => (reason, REFUSED_SECS),
+        Err(Failure::Permanent(reason)) => (reason, REFUSED_SECS, true),
     };
     tracing::warn!(event_id = %effect.event_id, kind = effect.kind, attempts = effect.attempts, reason, "an effect failed");
     sqlx::query(
-        "update effects set last_error = $3, due_at = clock_timestamp() + make_interval(secs => $4) where event_id = $1 and kind = $2",
+        "update effects set last_error = $3, due_at = clock_timestamp() + make_interval(secs => $4),
+             refused_at = case when $5 then clock_timestamp() else refused_at end
+         where event_id = $1 and kind = $2",
     )
     .bind(effect.event_id)
     .bind(&effect.kind)
     .bind(reason)
     .bind(pause)
+    .bind(refused)
     .execute(pool)
     .await?;
     Ok(())

@@ -4,6 +4,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -125,4 +126,40 @@ async fn a_slow_mail_does_not_hold_up_the_others() {
     wait_until("the others have left", async || server.heard().len() >= 20).await;
     let heard = server.heard();
     assert!(!heard.contains(&"gave up".to_owned()), "{heard:?}");
+}
+
+/// What was refused for good is kept a day, also if it had failed before; the second refusal ends it.
+#[tokio::test]
+async fn a_refused_mail_is_kept_until_it_is_refused_again() {
+    // One recipient is refused for good at once, the other one after a failure that may pass.
+    static FAILED: AtomicBool = AtomicBool::new(false);
+    let server = MailServer::start(|line| {
+        let is_first_failure = line.contains("later@") && !FAILED.swap(true, Ordering::Relaxed);
+        Some(if is_first_failure {
+            "451 not now"
+        } else {
+            "550 never"
+        })
+    });
+    let app = server.app().await;
+    let ada = app.signed_in("ada").await;
+    for address in ["never@example.com", "later@example.com"] {
+        let mail = mail_to(&ada.user_id, address);
+        effects::enqueue(&app.app, &mail).await.unwrap();
+    }
+    let kept = "effects where last_error = 'SMTP answer 550'
+        and due_at between clock_timestamp() + interval '23 h' and clock_timestamp() + interval '24 h'";
+    // The third is the mail of the sign-up.
+    wait_until("all were refused", async || app.count(kept).await == 3).await;
+    assert_eq!(app.count("effects where attempts = 2").await, 1);
+    effects::retry(&app.admin).await.unwrap();
+    app.effects_done().await;
+    let tries = |address| {
+        server
+            .heard()
+            .iter()
+            .filter(|line| line.contains(address))
+            .count()
+    };
+    assert_eq!((tries("never@"), tries("later@")), (2, 3));
 }
