@@ -1,7 +1,6 @@
 //! `user`: accounts, with the same commands and events as the API.
 
 use std::io::BufRead as _;
-use std::ops::RangeInclusive;
 use std::process::ExitCode;
 
 use aggregates::session::EndReason;
@@ -19,13 +18,10 @@ use super::tools::Tools;
 use crate::accounts::{self, NewAccount, Verification};
 use crate::app::App;
 use crate::config::Config;
-use crate::crypto::password::Password;
+use crate::crypto::password::{Password, rules};
 use crate::guard;
 use crate::http::limits;
 use crate::store::{Actor, Context, RunError, StoreError};
-
-/// Passwords have 8 to 128 UTF-16 units, as at the API.
-const PASSWORD_UNITS: RangeInclusive<usize> = 8..=128;
 
 /// Commands about accounts.
 #[derive(Subcommand)]
@@ -174,10 +170,11 @@ async fn carry_out(command: Command, app: &App) -> anyhow::Result<()> {
 
 async fn register(app: &App, create: Create) -> anyhow::Result<()> {
     let email = EmailAddress::parse(&create.email)?;
+    let password = read_password(app, &email, &create.name)?;
     let account = NewAccount {
         email,
         name: create.name,
-        password: Some(read_password()?),
+        password: Some(password),
         email_verified: false,
         image: None,
         locale: None,
@@ -192,19 +189,13 @@ async fn register(app: &App, create: Create) -> anyhow::Result<()> {
 }
 
 /// The first line of standard input, by the rules of sign-up.
-fn read_password() -> anyhow::Result<Password> {
+fn read_password(app: &App, email: &EmailAddress, name: &str) -> anyhow::Result<Password> {
     let mut line = Zeroizing::new(String::new());
     let read = std::io::stdin().lock().read_line(&mut line);
     read.context("reading the password from standard input")?;
-    let typed = line.trim_end_matches(['\r', '\n']);
-    if !PASSWORD_UNITS.contains(&typed.encode_utf16().count()) {
-        bail!(
-            "a password has {} to {} characters",
-            PASSWORD_UNITS.start(),
-            PASSWORD_UNITS.end()
-        );
-    }
-    Ok(Password::new(typed.to_owned())?)
+    let typed = line.trim_end_matches(['\r', '\n']).to_owned();
+    let filter = app.breached.as_ref();
+    Ok(rules::take_new(typed, email.as_str(), name, filter)?)
 }
 
 async fn find(app: &App, Who { who }: &Who) -> anyhow::Result<UserRow> {

@@ -45,8 +45,6 @@ use crate::store::idempotency::{Fingerprint, Outcome};
 use crate::store::{Actor, StoreError, forget_written};
 use crate::{sign_in, signups};
 
-/// Passwords have 8 to 128 UTF-16 units, as clients count them.
-const PASSWORD_UNITS: std::ops::RangeInclusive<usize> = 8..=128;
 /// Where a verification link leads when nobody says.
 const DEFAULT_CALLBACK: &str = "/";
 
@@ -77,20 +75,12 @@ pub fn doors() -> Vec<Door> {
 /// # Errors
 /// If it is too short, too long, too much like the account's own data, or known to have been breached.
 pub fn new_password(app: &App, text: String, email: &str, name: &str) -> Result<Password, Problem> {
-    let units = text.encode_utf16().count();
-    if units < *PASSWORD_UNITS.start() {
-        return Err(Problem::PasswordTooShort);
-    }
-    if units > *PASSWORD_UNITS.end() {
-        return Err(Problem::PasswordTooLong);
-    }
-    rules::check_new(&text, email, name, app.breached.as_ref()).map_err(
-        |weakness| match weakness {
-            Weakness::SimilarToAccount => Problem::PasswordTooSimilar,
-            Weakness::Breached => Problem::PasswordBreached,
-        },
-    )?;
-    Password::new(text).map_err(|_| Problem::PasswordTooLong)
+    rules::take_new(text, email, name, app.breached.as_ref()).map_err(|weakness| match weakness {
+        Weakness::TooShort => Problem::PasswordTooShort,
+        Weakness::TooLong => Problem::PasswordTooLong,
+        Weakness::SimilarToAccount => Problem::PasswordTooSimilar,
+        Weakness::Breached => Problem::PasswordBreached,
+    })
 }
 
 /// Refuses a sign-up when as many accounts as may be were made today, whatever the address.
@@ -112,7 +102,7 @@ pub async fn check_signups(app: &App) -> Result<(), Problem> {
 
 /// Takes a password that somebody claims to know: only the maximum is checked.
 pub fn known_password(text: String) -> Result<Password, Problem> {
-    if text.encode_utf16().count() > *PASSWORD_UNITS.end() {
+    if text.encode_utf16().count() > *rules::UNITS.end() {
         return Err(Problem::PasswordTooLong);
     }
     Password::new(text).map_err(|_| Problem::PasswordTooLong)

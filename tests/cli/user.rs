@@ -1,9 +1,10 @@
 //! `user`: accounts, with the same events as the API; what is refused changes nothing.
 
+use mana_auth::crypto::password::breach::{BreachFilter, Key};
 use serde_json::{Value, json};
 
 use crate::client::{PASSWORD, UNVERIFIED};
-use crate::command::{Cli, Said};
+use crate::command::{Cli, Said, fresh_path};
 use crate::harness::TestApp;
 use crate::place::{Place, beside};
 
@@ -113,6 +114,12 @@ async fn what_cannot_be_an_account_changes_nothing() {
         ("hopper@example.com", "seven 7", length),
         ("hopper@example.com", "seven 7\nand a second line", length),
         ("hopper@example.com", &long, length),
+        // S-08: what sign-up refuses as well.
+        (
+            "grace.hopper@example.com",
+            "Hopper2024!",
+            "error: the password is too similar to the address or the name\n",
+        ),
     ] {
         assert_eq!(create(email, password).await.refused(1), complaint);
     }
@@ -124,6 +131,26 @@ async fn what_cannot_be_an_account_changes_nothing() {
         .refused(2);
     assert!(usage.contains("--password-stdin"), "{usage}");
     assert_eq!(place.everything().await, before);
+}
+
+/// S-06: the list of breached passwords holds here too.
+#[tokio::test]
+async fn a_password_that_others_know_is_refused_s06() {
+    let place = Place::new().await;
+    let file = fresh_path("breached");
+    let mut filter = BreachFilter::with_room_for(1);
+    filter.add(Key::of_password(b"trustno1"));
+    filter.write(&file).unwrap();
+    let file = file.to_string_lossy();
+    let cli = place.cli.with("MANA_AUTH_BREACHED_PASSWORDS", &file);
+    let create = ["user", "create", "ada@example.com", "--password-stdin"];
+    assert_eq!(
+        cli.run_reading(&create, "trustno1").await.refused(1),
+        "error: the password is known from a breach\n"
+    );
+    let people = "select count(*)::text from read.users";
+    assert_eq!(place.text(people).await, "0");
+    place.cli.run_reading(&create, "trustno1").await.well();
 }
 
 #[tokio::test]

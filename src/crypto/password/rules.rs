@@ -1,14 +1,20 @@
-//! What a new password must not be (S-08, S-06): the person's own address or name, or one that others know.
+//! What a new password must be (S-06, S-08): of some length, and neither the person's own address or name nor one that
+//! others know. Every way to choose one comes through [`take_new`].
+
+use std::ops::RangeInclusive;
 
 use thiserror::Error;
 use unicode_normalization::UnicodeNormalization as _;
 use zeroize::Zeroizing;
 
+use super::Password;
 use super::breach::BreachFilter;
 
 #[cfg(test)]
 mod tests;
 
+/// Passwords have so many UTF-16 units, as clients count them.
+pub const UNITS: RangeInclusive<usize> = 8..=128;
 /// Shortest part of an address or a name that counts by itself, in letters and digits.
 const PART: usize = 4;
 /// Shortest word that can be the main part of a password: shorter ones are in too many other words.
@@ -17,6 +23,12 @@ const MAIN: usize = 3;
 /// Why a new password is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Weakness {
+    /// It has less than 8 characters.
+    #[error("a password has 8 to 128 characters")]
+    TooShort,
+    /// It has more than 128 characters.
+    #[error("a password has 8 to 128 characters")]
+    TooLong,
     /// It is the address or the name, or little more.
     #[error("the password is too similar to the address or the name")]
     SimilarToAccount,
@@ -25,12 +37,29 @@ pub enum Weakness {
     Breached,
 }
 
-/// Checks a new password, as typed, against what is known of its account and the list of breached passwords.
-/// Length is not its business, and it expects that of its caller: the work grows with all three texts.
+/// Takes a new password, as typed, that is none of its account's own data and not in the list of breached passwords.
 ///
 /// # Errors
 /// The [`Weakness`].
-pub fn check_new(
+pub fn take_new(
+    password: String,
+    email: &str,
+    name: &str,
+    breached: Option<&BreachFilter>,
+) -> Result<Password, Weakness> {
+    let units = password.encode_utf16().count();
+    if units < *UNITS.start() {
+        return Err(Weakness::TooShort);
+    }
+    if units > *UNITS.end() {
+        return Err(Weakness::TooLong);
+    }
+    check_new(&password, email, name, breached)?;
+    Password::new(password).map_err(|_| Weakness::TooLong)
+}
+
+/// What is left of it once the length is known to be fine, without which the work would grow with all three texts.
+fn check_new(
     password: &str,
     email: &str,
     name: &str,
