@@ -1,5 +1,6 @@
 //! The one policy of all doors: what stands between somebody's proof of who they are and their session. Every door that
-//! signs somebody in comes through here, so a ban or a second factor is never forgotten at one of them.
+//! signs somebody in comes through here, so a ban, a second factor or a role that was configured is never forgotten at one
+//! of them.
 
 use aggregates::session::SignInMethod;
 use aggregates::user::{User, UserCommand};
@@ -76,6 +77,11 @@ pub async fn enter(app: &App, user: UserRow, visit: Visit<'_>) -> Result<Entered
             });
         }
     }
+    let user = match proof.method {
+        // An admin who acts as them must not become another admin by it.
+        SignInMethod::Impersonation => user,
+        _ => accounts::with_configured_role(app, user).await?,
+    };
     let started = accounts::start_session(app, &user, remembered, proof, caller).await?;
     Ok(Entered::In(Box::new(In {
         user,

@@ -649,7 +649,11 @@ async fn change(
         at,
     };
     match app.store.run::<User>(&user.id, command, context).await {
-        Ok(_) => Ok(Followed::Changed(find_again(app, &user.id).await?)),
+        Ok(_) => {
+            let user = find_again(app, &user.id).await?;
+            let user = accounts::with_configured_role(app, user).await?;
+            Ok(Followed::Changed(user))
+        }
         Err(error) => match AccountError::from(error) {
             // Somebody else has taken the address since it was asked for.
             AccountError::EmailTaken => Err(ProofError::Invalid),

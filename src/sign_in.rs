@@ -10,7 +10,7 @@ use projections::devices;
 use projections::users::{self, UserRow};
 use sqlx::Row as _;
 
-use crate::accounts::{self, AccountError, Caller, Proof};
+use crate::accounts::{AccountError, Caller, Proof};
 use crate::app::App;
 use crate::crypto::password::{Password, PasswordHash, Verdict};
 use crate::custody::{ONLY, Secret, Seen, kind};
@@ -134,7 +134,7 @@ pub async fn with_password(
         new_device,
         ..Proof::by(SignInMethod::Password)
     };
-    Ok((accounts::with_configured_role(app, user).await?, proof))
+    Ok((user, proof))
 }
 
 /// Checks the password of somebody who is signed in already.

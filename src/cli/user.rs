@@ -218,7 +218,13 @@ pub async fn look_up(app: &App, who: &str) -> anyhow::Result<Option<UserRow>> {
 async fn verify_email(app: &App, user: &UserRow) -> anyhow::Result<()> {
     let email = EmailAddress::parse(&user.email)?;
     let at = app.clock.now();
-    change(app, user, UserCommand::VerifyEmail { email, at }).await
+    change(app, user, UserCommand::VerifyEmail { email, at }).await?;
+    let proven = UserRow {
+        email_verified: true,
+        ..user.clone()
+    };
+    accounts::with_configured_role(app, proven).await?;
+    Ok(())
 }
 
 /// S-65: somebody has to be an admin, unless whoever runs the service wants it otherwise.

@@ -4,8 +4,12 @@
 
 use serde_json::json;
 
+use crate::account::last_link;
+use crate::authenticator::Authenticator;
+use crate::change_email::{DOORS, UNCONFIRMED, ask, follow};
 use crate::client::{PASSWORD, UNVERIFIED, claims};
 use crate::harness::TestApp;
+use crate::passkeys;
 
 const ADMINS: (&str, &str) = ("MANA_AUTH_ADMIN_EMAILS", "Root@Example.com");
 
@@ -64,4 +68,30 @@ async fn an_address_that_is_configured_later_counts_from_the_next_sign_in() {
         "admin"
     );
     assert_eq!(login["user"]["role"], "admin");
+}
+
+#[tokio::test]
+async fn a_passkey_signs_a_configured_admin_in_as_one() {
+    let app = TestApp::start(&[]).await;
+    app.verified("root").await;
+    let session = app.sign_in("root").await;
+    let authenticator = Authenticator::new();
+    passkeys::add(&app, &session, &authenticator).await;
+    let node = app.node(&[ADMINS]).await;
+    let signed_in = passkeys::sign_in(&node, &authenticator).await;
+    assert_eq!(signed_in.status, 200, "{}", signed_in.text);
+    let cookie = signed_in.session_cookie();
+    assert_eq!(claims(&node.jwt(&cookie).await)["role"], "admin");
+}
+
+#[tokio::test]
+async fn whoever_changes_to_a_configured_address_is_an_admin_once_it_is_proven() {
+    let app = TestApp::start(&[ADMINS, UNCONFIRMED]).await;
+    app.verified("ada").await;
+    let session = app.sign_in("ada").await;
+    ask(&app, DOORS[0], &session, "root@example.com").await;
+    assert_eq!(claims(&app.jwt(&session.cookie).await)["role"], "user");
+    let link = last_link(&app, "verify_email", "root@example.com").await;
+    follow(&app, &link, &session.cookie).await;
+    assert_eq!(claims(&app.jwt(&session.cookie).await)["role"], "admin");
 }

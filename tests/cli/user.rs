@@ -191,6 +191,23 @@ async fn role_tier_and_proof_are_changed_once() {
     );
 }
 
+/// Whoever is configured to be an admin is one as soon as the address is proven, by whatever command.
+#[tokio::test]
+async fn a_configured_admin_is_one_once_the_address_is_proven() {
+    let place = Place::new().await;
+    let admins = "ada@example.com,hopper@example.com";
+    let cli = place.cli.with("MANA_AUTH_ADMIN_EMAILS", admins);
+    let count = "select count(*)::text from read.users where role = 'admin'";
+    let create = ["user", "create", "ada@example.com", "--password-stdin"];
+    let verified = [&create[..], &["--verified"]].concat();
+    cli.run_reading(&verified, PASSWORD).await.well();
+    assert_eq!(place.text(count).await, "1");
+    let id = place.person("hopper").await;
+    assert_eq!(place.text(count).await, "1", "not proven yet");
+    cli.run(&["user", "verify-email", &id]).await.well();
+    assert_eq!(place.text(count).await, "2");
+}
+
 /// S-65: nobody loses the last admin by a slip of the pen; whoever means it says so.
 #[tokio::test]
 async fn the_last_admin_stays_one_unless_it_is_forced_s65() {
