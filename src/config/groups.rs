@@ -457,9 +457,12 @@ pub fn read_jwt_issuer(reader: &mut Reader, base_url: &str) -> String {
         });
     }
     match given {
-        Some(issuer) if issuer != base_url => reader.warn(format!(
-            "JWT_ISSUER is ignored: tokens are issued by BASE_URL, {base_url}"
-        )),
+        Some(issuer) if issuer != base_url => {
+            reader.show_ignored("JWT_ISSUER", base_url.to_owned());
+            reader.warn(format!(
+                "JWT_ISSUER is ignored: tokens are issued by BASE_URL, {base_url}"
+            ));
+        }
         Some(_) => {}
         None => reader.show_default("JWT_ISSUER", base_url.to_owned()),
     }

@@ -245,6 +245,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Shows what is in force in the place of a value that was given but does not count.
+    pub fn show_ignored(&mut self, name: &'static str, value: String) {
+        self.shown.insert(name, (value, Source::Default));
+    }
+
     /// Reads one value.
     pub fn value<T>(
         &mut self,

@@ -88,6 +88,23 @@ async fn settings_that_can_be_used_are_shown_without_secrets() {
 }
 
 #[tokio::test]
+async fn the_issuer_that_counts_is_shown() {
+    let cli = Cli::new().with("JWT_ISSUER", "https://issuer.example");
+    let with_base = cli.with("BASE_URL", "https://auth.example.com");
+    for (cli, value, source) in [
+        (cli, "https://issuer.example", "env"),
+        (with_base, "https://auth.example.com", "default"),
+    ] {
+        let said = cli.run(&["config", "show", "--json"]).await;
+        let issuer = &said.json().pop().unwrap()["JWT_ISSUER"];
+        assert_eq!(
+            (&issuer["value"], &issuer["source"]),
+            (&value.into(), &source.into())
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_development_service_is_warned_of_its_published_secrets() {
     let said = Cli::new().run(&["config", "check"]).await.well();
     for name in ["BETTER_AUTH_SECRET", "MANA_AUTH_KEK", "MANA_SERVICE_KEY"] {
