@@ -48,7 +48,7 @@ Examples:
   mana-auth events show user tcN9rJgqZ5dXw0m2bK7hLf4sVa8yPe1u --open
   mana-auth events show signing_keys jwt")]
     Show {
-        /// Type of the stream: user, session, signing_keys or log
+        /// Type of the stream: user, session, organization, vault, signing_keys or log
         #[arg(value_name = "STREAM-TYPE")]
         stream_type: String,
         /// Id of the stream

@@ -22,8 +22,7 @@ Examples:
   mana-auth rebuild users
   mana-auth rebuild --all --json")]
 pub struct Arguments {
-    /// Name of the read model: users, sessions or signing_keys
-    #[arg(value_name = "NAME", required_unless_present = "all")]
+    #[arg(value_name = "NAME", required_unless_present = "all", help = format!("Name of the read model: {}", names()))]
     name: Option<String>,
     /// Rebuild every read model, one after the other
     #[arg(long, conflicts_with = "name")]
@@ -31,6 +30,11 @@ pub struct Arguments {
     /// Print progress and results as lines of JSON
     #[arg(long)]
     json: bool,
+}
+
+fn names() -> String {
+    let names: Vec<&str> = projections::ALL.iter().map(|model| model.name).collect();
+    names.join(", ")
 }
 
 /// Rebuilds.
@@ -42,14 +46,7 @@ pub async fn run(arguments: Arguments, config: Config) -> anyhow::Result<ExitCod
         None => projections::ALL.iter().collect(),
         Some(name) => match rebuild::find(name) {
             Some(model) => vec![model],
-            None => bail!(
-                "there is no read model {name:?}; there are {}",
-                projections::ALL
-                    .iter()
-                    .map(|m| m.name)
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            ),
+            None => bail!("there is no read model {name:?}; there are {}", names()),
         },
     };
     let tools = Tools::open(config).await?;

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::command::Cli;
 use crate::place::Place;
 
 #[tokio::test]
@@ -84,4 +85,15 @@ async fn a_rebuild_that_cannot_be_done_changes_nothing() {
     );
     assert_eq!(place.cli.run(&["rebuild"]).await.code, 2);
     assert_eq!(place.everything().await, before);
+}
+
+#[tokio::test]
+async fn the_help_lists_every_read_model() {
+    let help = Cli::new().run(&["rebuild", "--help"]).await.well();
+    let words: Vec<&str> = help
+        .split(|c: char| !c.is_alphanumeric() && c != '_')
+        .collect();
+    for model in projections::ALL {
+        assert!(words.contains(&model.name), "{}: {help}", model.name);
+    }
 }
