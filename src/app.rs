@@ -1,6 +1,7 @@
 //! App: the handles that everything else works with, and how they come up.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -8,7 +9,8 @@ use secrecy::ExposeSecret as _;
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::clock::Clock;
@@ -34,6 +36,12 @@ use crate::{effects, erasure, follower, keks, maintenance, telemetry};
 const HASH_QUEUE_PER_THREAD: usize = 32;
 /// Id of the service's root secret in custody.
 const ROOT_ID: &str = "root-1";
+/// What background work has in hand may take this long at a stop; leases and later rounds see to the rest.
+const WORKERS_TIMEOUT: Duration = Duration::from_secs(5);
+/// What is queued for the log may take this long after that.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// And the connections of the pool this long, until they are given back.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The running service. Shared as `Arc<App>`.
 pub struct App {
@@ -88,30 +96,38 @@ impl App {
 /// The service's background work; stopped last.
 pub struct Tasks {
     stop: watch::Sender<bool>,
-    workers: Vec<JoinHandle<()>>,
+    workers: JoinSet<()>,
     followers: Vec<JoinHandle<()>>,
     appender: JoinHandle<()>,
 }
 
 impl Tasks {
-    /// Finishes what is in hand: effects first, then everything queued for the log. The caller has let
-    /// go of the `App` by then, or the appender would wait for it.
-    pub async fn stop(self, app: Arc<App>) {
+    /// Finishes what is in hand: effects first, then everything queued for the log, each within a limit of its own. The
+    /// caller has let go of the `App` by then, or the appender would wait for it.
+    pub async fn stop(mut self, app: Arc<App>) {
         let _ = self.stop.send(true);
-        for worker in self.workers {
-            let _ = worker.await;
+        let ended = async { while self.workers.join_next().await.is_some() {} };
+        if timeout(WORKERS_TIMEOUT, ended).await.is_err() {
+            tracing::info!("background work that still runs is left to its leases");
+            self.workers.shutdown().await;
         }
         for follower in self.followers {
             follower.abort();
             let _ = follower.await;
         }
         let (pool, ring) = (app.pool.clone(), app.store.custody().ring());
+        let unwritten = app.store.unwritten();
         drop(app);
-        let _ = self.appender.await;
+        // Requests that were cut off may keep it from its end, with nothing to write any more.
+        if timeout(DRAIN_TIMEOUT, self.appender).await.is_err() && unwritten.is_any() {
+            tracing::warn!(
+                "what is still queued for the log is dropped; its callers have no answer"
+            );
+        }
         if let Err(error) = keks::note_seals(&pool, &ring).await {
             tracing::warn!(error = %error, "seals of this process are not counted");
         }
-        pool.close().await;
+        let _ = timeout(CLOSE_TIMEOUT, pool.close()).await;
     }
 }
 
@@ -144,13 +160,12 @@ pub async fn start(config: Config, parts: Parts) -> anyhow::Result<(Arc<App>, Ta
         }
     });
     let (stop, stopped) = watch::channel(false);
-    let workers = vec![
-        tokio::spawn(effects::work(app.clone(), stopped.clone())),
-        tokio::spawn(maintenance::work(app.clone(), stopped.clone())),
-        tokio::spawn(builder::work(app.clone(), stopped.clone())),
-        tokio::spawn(follower::work(app.clone(), stopped.clone())),
-        tokio::spawn(keks::work(app.clone(), stopped)),
-    ];
+    let mut workers = JoinSet::new();
+    workers.spawn(effects::work(app.clone(), stopped.clone()));
+    workers.spawn(maintenance::work(app.clone(), stopped.clone()));
+    workers.spawn(builder::work(app.clone(), stopped.clone()));
+    workers.spawn(follower::work(app.clone(), stopped.clone()));
+    workers.spawn(keks::work(app.clone(), stopped));
     let followers = vec![
         tokio::spawn(head::follow(pool.clone(), freshness.clone())),
         tokio::spawn(head::notify(pool, freshness)),
@@ -177,7 +192,7 @@ pub async fn for_command(config: Config, parts: Parts) -> anyhow::Result<(Arc<Ap
         app,
         Tasks {
             stop: watch::Sender::new(false),
-            workers: vec![],
+            workers: JoinSet::new(),
             followers: vec![],
             appender,
         },

@@ -34,8 +34,6 @@ const ACCEPTED_POLL: Duration = Duration::from_secs(1);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// Running requests may take this long after the signal to stop.
 const REQUESTS_TIMEOUT: Duration = Duration::from_secs(30);
-/// What is queued for the log may take this long after that.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Samples of histograms are put into their buckets this often when nobody reads them.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 /// Exit code of a process that was interrupted for good.
@@ -123,12 +121,7 @@ async fn with_database(
     }
     gate.close();
     if let Some((app, tasks)) = started {
-        let drained = tokio::time::timeout(DRAIN_TIMEOUT, tasks.stop(app)).await;
-        if drained.is_err() {
-            tracing::warn!(
-                "what is still queued for the log is dropped; its callers have no answer"
-            );
-        }
+        tasks.stop(app).await;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `serve` as a process, and `health` beside it: how it starts, waits, stops. Requests that run while it stops
 //! gracefully are in the end-to-end tests.
 
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 
 use serde_json::{Value, json};
@@ -155,6 +156,49 @@ async fn a_second_signal_stops_a_service_that_waits_for_a_request() {
     .await;
     signal(&service.process, "TERM").await;
     assert_eq!(end(service.process).await.code, 130);
+}
+
+/// A mail that takes its time is left to its lease; nothing is said to be lost, since nothing is.
+#[tokio::test]
+async fn a_slow_mail_server_does_not_hold_up_a_stop() {
+    let place = Place::new().await;
+    let slow = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = slow.local_addr().unwrap().port().to_string();
+    let cli = place
+        .cli
+        .with("SMTP_HOST", "127.0.0.1")
+        .with("SMTP_PORT", &port)
+        .with("MANA_AUTH_SMTP_TLS", "none");
+    let service = Served::start(&cli).await;
+    service.wait_until_ready().await;
+    let arrived = tokio::task::spawn_blocking(move || {
+        // The greeting comes late, and then no further word: two times ten seconds are waited for.
+        let (mut stream, _) = slow.accept().unwrap();
+        std::thread::sleep(std::time::Duration::from_secs(6));
+        stream.write_all(b"220 mail.test ready\r\n").unwrap();
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        lines.next();
+        let _ = stream.write_all(b"250 mail.test\r\n");
+        (stream, lines)
+    });
+    let body =
+        json!({"name": "Ada", "email": "ada@example.com", "password": "correct horse battery"});
+    let url = format!("{}/api/auth/sign-up/email", service.base);
+    let signed_up = service.client.post(url).json(&body).send().await.unwrap();
+    assert_eq!(signed_up.status().as_u16(), 200);
+    let _kept = arrived.await.unwrap();
+    signal(&service.process, "TERM").await;
+    let said = end(service.process).await;
+    assert_eq!(said.code, 0, "{}", said.err);
+    let logged = said.out + &said.err;
+    assert!(logged.contains("is left to its leases"), "{logged}");
+    assert!(!logged.contains("is dropped"), "{logged}");
+    assert_eq!(
+        place
+            .text("select count(*)::text from effects where kind = 'mail'")
+            .await,
+        "1"
+    );
 }
 
 #[tokio::test]
