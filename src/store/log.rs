@@ -303,6 +303,48 @@ pub async fn count_in_stream(
     .await
 }
 
+/// How many events one stream has, by several accounts of one moment.
+#[derive(Clone, Copy, Debug, PartialEq, sqlx::FromRow)]
+pub struct Counted {
+    /// Up to a position.
+    pub until: i64,
+    /// In the whole log.
+    pub events: i64,
+    /// By the place of the last one.
+    pub last: i64,
+    /// As the table of streams says.
+    pub version: i64,
+}
+
+impl Counted {
+    /// Whether all accounts are the same.
+    pub fn agrees(&self) -> bool {
+        self.events == self.version && self.last == self.version
+    }
+}
+
+/// Counts the events of one stream up to a position, and what its length should be.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn counted(
+    db: impl PgExecutor<'_>,
+    (aggregate_type, id): (&str, &str),
+    until: i64,
+) -> Result<Counted, sqlx::Error> {
+    // One statement sees one moment, whatever is appended meanwhile.
+    sqlx::query_as(
+        "select count(*) filter (where position <= $3) as until, count(*) as events, coalesce(max(sequence), 0) as last,
+                coalesce((select version from streams where type = $1 and id = $2), 0) as version
+         from events where aggregate_type = $1 and aggregate_id = $2",
+    )
+    .bind(aggregate_type)
+    .bind(id)
+    .bind(until)
+    .fetch_one(db)
+    .await
+}
+
 /// Ids after one of all who have an account or a vault, or had one, in order. A vault has the id of its owner.
 ///
 /// # Errors

@@ -32,7 +32,7 @@ pub struct Wanted<'a> {
 /// lines there are and will be.
 ///
 /// # Errors
-/// When nothing was signed yet, there is no such stream, or the database does not answer.
+/// When nothing was signed yet, there is no such stream, events of it are missing, or the database does not answer.
 pub async fn write(
     pool: &PgPool,
     now: &Current,
@@ -44,7 +44,17 @@ pub async fn write(
     let (last, checkpoint) =
         newest.context("the log has not signed a checkpoint yet: the service does when it runs")?;
     let stream = (wanted.stream_type, wanted.stream_id);
-    let events = log::count_in_stream(pool, stream, last.size).await?;
+    let counted = log::counted(pool, stream, last.size).await?;
+    // Nobody else could tell that the last events of a stream were taken away: the log's word is all that there is.
+    ensure!(
+        counted.agrees(),
+        "the log has {} events of {}/{} where it has written {}: run `mana-auth verify-log`",
+        counted.events,
+        stream.0,
+        stream.1,
+        counted.version
+    );
+    let events = counted.until;
     ensure!(
         events > 0,
         "there is no stream {}/{} in the signed log",

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::client::{UNVERIFIED, answer};
 use crate::command::{Cli, fresh_path};
 use crate::harness::{TestApp, wait_until};
-use crate::place::beside;
+use crate::place::{beside, tamper};
 use crate::tables::number;
 
 /// Waits until the whole log is signed, and keeps the checkpoint in a file.
@@ -235,4 +235,40 @@ async fn what_is_not_there_makes_no_bundle() {
         .await
         .refused(1);
     assert!(said.contains("writing "), "{said}");
+}
+
+/// Who takes the last events of a stream away behind our back does not get the log's word that there were no more.
+#[tokio::test]
+async fn the_log_does_not_sign_that_there_are_fewer_events_than_it_has_written() {
+    let app = TestApp::start(&[UNVERIFIED]).await;
+    let ada = app.signed_in("lovelace").await;
+    let change = json!({"name": "Ada"});
+    let changed = app
+        .post_as("/api/auth/update-user", &ada.cookie, &change)
+        .await;
+    assert_eq!(changed.status, 200);
+    checkpoint(&app).await;
+    let cli = beside(&app);
+    let file = fresh_path("fewer.bundle");
+    let path = file.display().to_string();
+    let bundle = ["audit", "bundle", "user", &ada.user_id, "--out", &path];
+    cli.run(&bundle).await.well();
+    fs::remove_file(&file).unwrap();
+    let of_ada = format!(
+        "from events where aggregate_type = 'user' and aggregate_id = '{}'",
+        ada.user_id
+    );
+    let events = number(&app.admin, &format!("select count(*) {of_ada}")).await;
+    let last = format!("delete {of_ada} and sequence = {events}");
+    let all = format!("delete {of_ada}");
+    for (taken, left) in [(last, events - 1), (all, 0)] {
+        tamper(&app.admin, &taken).await;
+        let said = cli.run(&bundle).await.refused(1);
+        let complaint = format!(
+            "the log has {left} events of user/{} where it has written {events}: run `mana-auth verify-log`",
+            ada.user_id
+        );
+        assert!(said.contains(&complaint), "{said}");
+        assert!(!file.exists());
+    }
 }
