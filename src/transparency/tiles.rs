@@ -19,6 +19,11 @@ const FULL_BYTES: usize = WIDTH as usize * HASH_BYTES;
 /// Level and number of a tile.
 pub type Place = (u8, u64);
 
+/// How many leaves a tree has when this tile is full.
+pub fn full_at((level, number): Place) -> u64 {
+    (number + 1) << (u32::from(level + 1) * u32::from(HEIGHT))
+}
+
 /// How many hashes there are on a level of tiles in a tree of this size; levels beyond the highest have none.
 pub fn hashes_on(level: u8, size: u64) -> u64 {
     size.checked_shr(u32::from(level) * u32::from(HEIGHT))
@@ -51,17 +56,27 @@ impl Tiles {
         }
     }
 
-    /// The tiles with the leaves after the first `from` up to `until`; those that there are not are left out.
+    /// The tiles with the leaves after the first `from` up to `until`, and those above them that are full once these are in
+    /// the tree; those that there are not are left out.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn of_leaves(pool: &PgPool, from: u64, until: u64) -> Result<Self, sqlx::Error> {
-        let places = (from / WIDTH..until.div_ceil(WIDTH)).map(|number| (0, number));
-        let loaded = load(pool, &places.collect()).await?;
+        let leaves = (from / WIDTH..until.div_ceil(WIDTH)).map(|number| (0, number));
+        let above = (1..u8::MAX / HEIGHT).flat_map(|level| {
+            let full = hashes_on(level + 1, from)..hashes_on(level + 1, until);
+            full.map(move |number| (level, number))
+        });
+        let loaded = load(pool, &leaves.chain(above).collect()).await?;
         Ok(Self {
             loaded,
             ..Self::default()
         })
+    }
+
+    /// A tile as it is stored, if it is there.
+    pub fn stored(&self, place: Place) -> Option<&[u8]> {
+        self.loaded.get(&place).map(Vec::as_slice)
     }
 
     /// The stored hash of a leaf, if there is one.
@@ -164,6 +179,7 @@ fn root_of(hashes: &[u8]) -> Hash {
 }
 
 /// The right edge of a tree: what it takes to make it longer.
+#[derive(Default)]
 pub struct Edge {
     frontier: Frontier,
     /// The last tile of each level unless it is full, and those that were added to.
@@ -228,6 +244,19 @@ impl Edge {
     /// The root of the tree.
     pub fn root(&self) -> Hash {
         self.frontier.root()
+    }
+
+    /// The same tree without tiles.
+    pub fn frontier(&self) -> &Frontier {
+        &self.frontier
+    }
+
+    /// Takes out the tiles that have become full.
+    pub fn take_full(&mut self) -> BTreeMap<Place, Vec<u8>> {
+        let tiles = std::mem::take(&mut self.tiles).into_iter();
+        let (full, rest) = tiles.partition(|(_, hashes)| hashes.len() == FULL_BYTES);
+        self.tiles = rest;
+        full
     }
 
     /// The tiles to be written.

@@ -8,7 +8,7 @@ use tlog_tiles::{Hash, record_hash};
 
 use super::checkpoints::{self, Current, Stored};
 use super::frontier::Frontier;
-use super::tiles::{Edge, Tiles, TreeError};
+use super::tiles::{Edge, Place, Tiles, TreeError, full_at};
 use crate::store::leaf::leaf;
 use crate::store::log;
 
@@ -101,6 +101,7 @@ pub async fn check(
                 break;
             }
         }
+        checking.tiles(&tiles);
         show(checking.size(), signed);
     }
     // Stored hashes that are known to be altered lead to another root; that is told already.
@@ -110,6 +111,7 @@ pub async fn check(
     {
         checking.edge(last, Edge::load(pool, last.size.unsigned_abs()).await)?;
     }
+    checking.tell_tiles(now.last.as_ref().map_or(0, |last| last.size));
     checking.report.unsigned = (log::head(pool).await? - signed).max(0);
     Ok(checking.report)
 }
@@ -117,13 +119,15 @@ pub async fn check(
 /// How far the log was checked.
 #[derive(Default)]
 struct Checking {
-    tree: Frontier,
+    tree: Edge,
     /// Roots that were signed, by size; `None` for a checkpoint that is none.
     signed: BTreeMap<i64, Vec<Option<Hash>>>,
     /// The tree of the stored hashes; where none is stored, of the event's.
     stored: Frontier,
     /// The first event since the last good checkpoint whose stored hash is another.
     suspect: Option<i64>,
+    /// Full tiles that are not stored as the events have them, and what is wrong with each.
+    tiles: Vec<(Place, &'static str)>,
     report: Report,
 }
 
@@ -152,7 +156,7 @@ impl Checking {
         if stored.is_some_and(|stored| stored != hash) {
             self.suspect.get_or_insert(position);
         }
-        self.tree.push(0, hash);
+        self.tree.push(hash);
         self.stored.push(0, stored.unwrap_or(hash));
         let roots = self.signed.remove(&position).unwrap_or_default();
         roots.into_iter().all(|root| self.compare(position, root))
@@ -172,7 +176,7 @@ impl Checking {
                     self.report.problems.push(problem);
                 }
                 // What was altered beside the events is told, and leads nowhere from here.
-                self.stored = self.tree.clone();
+                self.stored = self.tree.frontier().clone();
                 self.report.good_until = size;
                 self.report.checkpoints += 1;
             }
@@ -191,6 +195,29 @@ impl Checking {
             }
         }
         true
+    }
+
+    /// Compares the tiles that have become full with those that are stored.
+    fn tiles(&mut self, stored: &Tiles) {
+        for (place, hashes) in self.tree.take_full() {
+            match stored.stored(place) {
+                Some(stored) if stored == hashes => {}
+                Some(_) => self.tiles.push((place, "was altered")),
+                None => self.tiles.push((place, "is missing")),
+            }
+        }
+    }
+
+    /// Tells of tiles over events that are as they were signed, as far as the stored tree reaches.
+    fn tell_tiles(&mut self, reached: i64) {
+        let until = reached.min(self.report.good_until).unsigned_abs();
+        let known = self.tiles.drain(..);
+        let told = known.filter(|(place, _)| full_at(*place) <= until);
+        self.report
+            .problems
+            .extend(told.map(|((level, number), what)| {
+                format!("tile {number} of level {level} of the stored hashes {what}")
+            }));
     }
 
     /// The next hashes are added to what is stored of the newest tree: it has to be the one that was signed.

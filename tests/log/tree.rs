@@ -164,6 +164,23 @@ async fn the_tree_is_that_of_the_rfc_at_every_checkpoint_and_so_are_its_proofs()
         .unwrap();
     assert_eq!((report.good_until, report.first_bad), (size as i64, None));
     assert_eq!(report.checkpoints, all.len() as i64);
+    assert_eq!(report.problems, [""; 0]);
+    // Inside of the tree, where it grows no more.
+    let edit = "set session_replication_role = replica;
+        update followers.tiles set hashes = set_byte(hashes, 33, get_byte(hashes, 33) # 1) where level = 1 and number = 0;
+        delete from followers.tiles where level = 0 and number in (7, 255);
+        set session_replication_role = default";
+    sqlx::raw_sql(edit).execute(&app.admin).await.unwrap();
+    let report = whole::check(&app.app.pool, &now, &[], |_, _| {})
+        .await
+        .unwrap();
+    assert_eq!((report.good_until, report.first_bad), (size as i64, None));
+    let problems = [
+        "tile 7 of level 0 of the stored hashes is missing",
+        "tile 255 of level 0 of the stored hashes is missing",
+        "tile 0 of level 1 of the stored hashes was altered",
+    ];
+    assert_eq!(report.problems, problems);
 }
 
 #[test]
