@@ -18,6 +18,7 @@ use super::output::{self, grouped};
 use crate::clock::Clock;
 use crate::crypto::cosign::Cosigner;
 use crate::crypto::notes::Verifier;
+use crate::crypto::tokens::random_token;
 use crate::outgoing::Outgoing;
 use crate::transparency::verify::signed_checkpoint;
 use crate::transparency::witness::{Alarm, compare};
@@ -123,37 +124,51 @@ impl Folder<'_> {
             .mode(0o700)
             .create(self.0)
             .with_context(making)?;
-        let file = OpenOptions::new()
+        if !path.try_exists().with_context(making)? {
+            self.make_key(name)
+                .with_context(|| format!("making {}", path.display()))?;
+        }
+        let reading = || format!("reading {}", path.display());
+        let secret = zeroize::Zeroizing::new(fs::read_to_string(&path).with_context(reading)?);
+        let read = Cosigner::parse(secret.trim_end()).context("it is not a key of a witness");
+        let read = read.with_context(reading)?;
+        ensure!(
+            read.name() == name,
+            "this witness is called {}",
+            read.name()
+        );
+        let (public, text) = (
+            self.0.join("witness.pub"),
+            format!("{}\n", read.verifier_key()),
+        );
+        if fs::read_to_string(&public).ok().as_ref() != Some(&text) {
+            fs::write(&public, text).with_context(making)?;
+        }
+        Ok(read)
+    }
+
+    /// Makes the key beside its place and then gives it its name, which it has as a whole or not at all. Of two that do so
+    /// at the same time the first one's key stays.
+    fn make_key(&self, name: &str) -> anyhow::Result<()> {
+        let made = Cosigner::generate(name).context("--name cannot be the name of a key")?;
+        let fresh = format!("witness.key.{}.new", random_token(16));
+        let fresh = self.0.join(fresh);
+        let written = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
-            .open(&path);
-        match file {
-            Ok(mut file) => {
-                let fresh =
-                    Cosigner::generate(name).context("--name cannot be the name of a key")?;
-                writeln!(file, "{}", *fresh.secret()).with_context(making)?;
-                file.sync_all().with_context(making)?;
-                let public = format!("{}\n", fresh.verifier_key());
-                fs::write(self.0.join("witness.pub"), public).with_context(making)?;
-                Ok(fresh)
-            }
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                let reading = || format!("reading {}", path.display());
-                let secret =
-                    zeroize::Zeroizing::new(fs::read_to_string(&path).with_context(reading)?);
-                let read =
-                    Cosigner::parse(secret.trim_end()).context("it is not a key of a witness");
-                let read = read.with_context(reading)?;
-                ensure!(
-                    read.name() == name,
-                    "this witness is called {}",
-                    read.name()
-                );
-                Ok(read)
-            }
-            Err(error) => Err(error).with_context(making),
+            .open(&fresh)
+            .and_then(|mut file| {
+                writeln!(file, "{}", *made.secret())?;
+                file.sync_all()?;
+                fs::hard_link(&fresh, self.key())
+            });
+        let removed = fs::remove_file(&fresh);
+        match written {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error.into()),
+            Ok(()) | Err(_) => removed?,
         }
+        Ok(File::open(self.0)?.sync_all()?)
     }
 
     /// The checkpoint of the largest tree that was seen.

@@ -282,3 +282,24 @@ async fn what_is_not_this_log_is_neither_cosigned_nor_an_alarm() {
     let said = witness.looks(&[]).await.refused(1);
     assert!(said.contains("it is not a key of a witness"), "{said}");
 }
+
+/// A witness that dies while its key is written, here of a file that may not grow, makes it the next time.
+#[tokio::test]
+async fn a_key_that_could_not_be_written_is_made_anew() {
+    let app = TestApp::start(&[UNVERIFIED]).await;
+    let witness = Witness::of(&app).await;
+    let folder = witness.folder.to_str().unwrap();
+    let program = env!("CARGO_BIN_EXE_mana-auth");
+    let looks = format!(
+        "ulimit -c 0; ulimit -f 0; exec {program} audit witness {} --key '{}' --keep {folder} --name {NAME}",
+        witness.log, witness.key
+    );
+    let cut = tokio::process::Command::new("sh")
+        .args(["-c", &looks])
+        .output();
+    assert!(!cut.await.unwrap().status.success());
+    assert!(witness.folder.exists() && !witness.folder.join("witness.key").exists());
+    witness.looks(&[]).await.well();
+    assert_eq!(witness.kept().len(), 1);
+    witness.looks(&[]).await.well();
+}
