@@ -60,6 +60,43 @@ pub fn leaf(row: &StoredRow) -> Result<Vec<u8>, serde_json::Error> {
     })
 }
 
+/// Whether all numbers of an event are as the service writes them: integers of at most 2^53. No event has others, and a leaf
+/// does not tell some of them from these, as 1.0 from 1, or from texts.
+pub fn has_plain_numbers(row: &StoredRow) -> bool {
+    [&row.payload, &row.metadata]
+        .iter()
+        .all(|json| numbers_are_plain(json.get()))
+}
+
+fn numbers_are_plain(json: &str) -> bool {
+    let is_plain = |number: &str| {
+        let read = number.parse::<i64>();
+        read.is_ok_and(|integer| integer.unsigned_abs() <= EXACT_MAX)
+    };
+    let (mut rest, mut in_text) = (json, false);
+    while let Some(first) = rest.bytes().next() {
+        // Bytes of JSON that matter are ASCII: the ends of texts, what escapes them, and numbers.
+        let length = match first {
+            b'"' => {
+                in_text = !in_text;
+                1
+            }
+            b'\\' if in_text => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
+            b'-' | b'0'..=b'9' if !in_text => {
+                let end = rest.find([',', ']', '}', ' ', '\n', '\t', '\r']);
+                let length = end.unwrap_or(rest.len());
+                if !is_plain(&rest[..length]) {
+                    return false;
+                }
+                length
+            }
+            _ => rest.chars().next().map_or(1, char::len_utf8),
+        };
+        rest = &rest[length..];
+    }
+    true
+}
+
 /// The same of an event that is not taken from the log.
 pub(super) fn leaf_of(event: &Parts<'_>) -> Result<Vec<u8>, serde_json::Error> {
     let recorded_at = event
@@ -397,6 +434,24 @@ mod tests {
             if expected {
                 assert_eq!(canonical(&value.to_string()), value.to_string());
             }
+        }
+    }
+
+    #[test]
+    fn numbers_that_no_event_has_are_known() {
+        for (json, plain) in [
+            (
+                r#"{"a": 1, "1.0": [-7, 0, 9007199254740992], "é\\\"": "1.0"}"#,
+                true,
+            ),
+            ("3", true),
+            ("1.0", false),
+            (r#"{"é": {"key": 1.00}}"#, false),
+            (r#"["\\", 2.5]"#, false),
+            ("[9007199254740993]", false),
+            ("[123456789012345678901234567890]", false),
+        ] {
+            assert_eq!(numbers_are_plain(json), plain, "{json}");
         }
     }
 

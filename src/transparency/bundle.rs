@@ -10,7 +10,7 @@ use super::frontier::cover;
 use super::texts::Statement;
 use super::tiles::Tiles;
 use super::verify::{FORM, Gap, Header, pieces};
-use crate::store::leaf::leaf;
+use crate::store::leaf::{has_plain_numbers, leaf};
 use crate::store::log::{self, StoredRow};
 
 /// Events that are read at a time.
@@ -100,6 +100,11 @@ pub async fn write(
             if event.position > at + 1 {
                 write_gap(&mut out, event.position - 1, hashes.next())?;
             }
+            ensure!(
+                has_plain_numbers(event),
+                "event {} is not as it was written: run `mana-auth verify-log`",
+                event.position
+            );
             out.write_all(&leaf(event)?)?;
             out.write_all(b"\n")?;
             at = event.position;

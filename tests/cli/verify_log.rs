@@ -66,6 +66,8 @@ async fn a_log_that_nobody_touched_is_as_it_was_signed() {
 async fn whatever_was_edited_behind_our_back_is_named_by_its_first_position() {
     let (app, cli, head) = log().await;
     let middle = head / 2;
+    let sealed = "select min(position) from events where payload::text like '%\"key\": 1%'";
+    let sealed = number(&app.admin, sealed).await;
     let keep = "create table kept as select * from events; create table kept_tiles as select * from followers.tiles";
     tamper(&app.admin, keep).await;
     let at = |position: i64| format!("where position = {position}");
@@ -86,6 +88,8 @@ async fn whatever_was_edited_behind_our_back_is_named_by_its_first_position() {
         ("a time without end", format!("update events set recorded_at = 'infinity' {}", at(middle)), middle),
         ("a time before all", format!("update events set recorded_at = '-infinity' {}", at(middle)), middle),
         ("a time that no clock has", format!("update events set recorded_at = '294276-01-01' {}", at(1)), 1),
+        ("a number in another form", "update events set payload = replace(payload::text, '\"key\": 1', '\"key\": 1.0')::jsonb
+             where position = (select min(position) from events where payload::text like '%\"key\": 1%')".to_owned(), sealed),
         ("a number without measure", format!("update events set payload = '1e400' {}", at(head)), head),
         ("a nest without floor", format!(
             "update events set payload = (repeat('[', 200) || repeat(']', 200))::jsonb {}", at(middle)), middle),
