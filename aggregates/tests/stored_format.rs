@@ -307,7 +307,7 @@ fn every_end_of_a_membership_and_an_organization_has_a_golden_file() {
 fn every_refusal_and_fault_of_a_vault_has_a_golden_file() {
     let vaults = vault_events();
     check_variants(
-        variants!(Refusal: NoVault, ZeroKnowledge, NoRecoveryWrap, NothingKept, AnotherKey, Impersonated, NotProven),
+        variants!(Refusal: NoVault, ZeroKnowledge, NoRecoveryWrap, NothingKept, AnotherKey, Impersonated, NotProven, WrongPassword, NoPassword, TooManyTries),
         events(&vaults).filter_map(|event| match event {
             VaultEvent::Refused { reason, .. } => Some(reason),
             _ => None,

@@ -128,6 +128,13 @@ fn refused(action: Action, reason: Refusal) -> Problem {
         // These answer for themselves, before it comes to this.
         (Refusal::Impersonated, _) => return Problem::AdminOnly,
         (Refusal::NotProven, _) => return Problem::SessionNotFresh,
+        (Refusal::WrongPassword, _) => return Problem::WrongCredentials,
+        (Refusal::NoPassword, _) => return Problem::NoPassword,
+        (Refusal::TooManyTries, _) => {
+            return Problem::TooManyRequests {
+                retry_after_secs: 1,
+            };
+        }
     };
     Problem::Stated(stated, None)
 }
@@ -407,8 +414,8 @@ async fn restore_recovery(call: Call) -> Result<Response, Problem> {
         .map(|password| known_password(password.to_string()))
         .transpose()?;
     if let Err(problem) = prove(&call, &live, password).await {
-        if problem.status().is_client_error() {
-            let denied = Wish::Denied(Action::RecoveryRestore, Refusal::NotProven);
+        if let Some(reason) = unproven(&problem) {
+            let denied = Wish::Denied(Action::RecoveryRestore, reason);
             vault::call(call.app(), &visit(&call, &live), &denied).await?;
         }
         return Err(problem);
@@ -439,6 +446,17 @@ async fn prove(call: &Call, live: &Live, password: Option<Password>) -> Result<(
     };
     sign_in::confirm_password(call.app(), &live.user, password, &call.caller).await?;
     Ok(())
+}
+
+/// Why somebody is refused who was to prove who they are; none if nothing was found out.
+fn unproven(problem: &Problem) -> Option<Refusal> {
+    Some(match problem {
+        Problem::WrongCredentials => Refusal::WrongPassword,
+        Problem::NoPassword => Refusal::NoPassword,
+        Problem::TooManyRequests { .. } | Problem::AccountLocked { .. } => Refusal::TooManyTries,
+        problem if problem.status().is_client_error() => Refusal::NotProven,
+        _ => return None,
+    })
 }
 
 fn time(value: &Value) -> Option<DateTime<Utc>> {

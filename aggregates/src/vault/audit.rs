@@ -93,6 +93,9 @@ fn refused(action: Action, reason: Refusal) -> Line {
         (Refusal::AnotherKey, _) => (409, "another-key"),
         (Refusal::Impersonated, _) => (403, "impersonated"),
         (Refusal::NotProven, _) => (403, "not-proven"),
+        (Refusal::WrongPassword, _) => (401, "wrong-password"),
+        (Refusal::NoPassword, _) => (400, "no-password"),
+        (Refusal::TooManyTries, _) => (429, "too-many-tries"),
     };
     let action = match action {
         Action::Fetch => "failed_fetch",

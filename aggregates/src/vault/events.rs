@@ -150,6 +150,12 @@ pub enum Refusal {
     Impersonated,
     /// It takes the owner's password, or a session that has just begun.
     NotProven,
+    /// The password that was shown is another one.
+    WrongPassword,
+    /// A password was shown, and the account has none.
+    NoPassword,
+    /// Passwords are not looked at for a while: too many were wrong.
+    TooManyTries,
 }
 
 /// What is wrong with what is stored of a vault.

@@ -556,6 +556,24 @@ fn every_event_has_its_line_of_the_audit_log() {
             "not-proven",
         ),
         (
+            refusal(Action::RecoveryRestore, Refusal::WrongPassword),
+            "recovery_restore",
+            401,
+            "wrong-password",
+        ),
+        (
+            refusal(Action::RecoveryRestore, Refusal::NoPassword),
+            "recovery_restore",
+            400,
+            "no-password",
+        ),
+        (
+            refusal(Action::RecoveryRestore, Refusal::TooManyTries),
+            "recovery_restore",
+            429,
+            "too-many-tries",
+        ),
+        (
             failed(Action::Rotate, Fault::RowOutdated),
             "rotate",
             500,

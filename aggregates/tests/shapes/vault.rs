@@ -95,6 +95,18 @@ pub fn vault_events() -> Vec<(&'static str, VaultEvent)> {
             ".not_proven",
             refused(Action::RecoveryRestore, Refusal::NotProven),
         ),
+        (
+            ".wrong_password",
+            refused(Action::RecoveryRestore, Refusal::WrongPassword),
+        ),
+        (
+            ".no_password",
+            refused(Action::RecoveryRestore, Refusal::NoPassword),
+        ),
+        (
+            ".too_many_tries",
+            refused(Action::RecoveryRestore, Refusal::TooManyTries),
+        ),
         (".fetch", refused(Action::Fetch, Refusal::NoVault)),
         (".row_outdated", failed(Action::Rotate, Fault::RowOutdated)),
         (".row_lost", failed(Action::Rotate, Fault::RowLost)),

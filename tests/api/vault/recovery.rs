@@ -10,6 +10,7 @@ use crate::account::email_of;
 use crate::client::{Answer, PASSWORD, Session, UNVERIFIED};
 use crate::deletion::delete_account;
 use crate::harness::TestApp;
+use crate::limits::LIMITED;
 
 const RESTORE: &str = "/recovery-wrap/restore";
 
@@ -279,8 +280,9 @@ async fn whoever_puts_a_wrap_back_has_just_shown_who_they_are_s60_s76() {
     let wanted = json!({"error": "Invalid credentials", "code": "INVALID_CREDENTIALS"});
     assert_eq!((wrong.status, wrong.json()), (401, wanted));
     let mut lines = app.vault_lines(&ada.user_id).await;
-    let denied = line("recovery_restore", 403, "not-proven");
-    assert_eq!(lines.split_off(before), vec![denied; 5], "S-75");
+    let mut denied = vec![line("recovery_restore", 403, "not-proven"); 4];
+    denied.push(line("recovery_restore", 401, "wrong-password"));
+    assert_eq!(lines.split_off(before), denied, "S-75");
     assert_eq!(restore(&app, &ada, json!({})).await.status, 200);
     let again = app.sign_in("ada").await;
     assert_eq!(
@@ -289,6 +291,30 @@ async fn whoever_puts_a_wrap_back_has_just_shown_who_they_are_s60_s76() {
             .status,
         200
     );
+}
+
+/// S-75: a line has the status that was answered, also when passwords are not looked at any more.
+#[tokio::test]
+async fn whoever_guesses_at_the_password_has_lines_with_the_status_that_was_answered_s75() {
+    let app = TestApp::start(&LIMITED).await;
+    let ada = app.signed_in("ada").await;
+    bring_to(&app, &ada, Standard).await;
+    let mut answered = vec![];
+    for _ in 0..8 {
+        let refused = restore(&app, &ada, json!({"password": "not the password"})).await;
+        answered.push(refused.status);
+        let context = match refused.status {
+            401 => "wrong-password",
+            429 => "too-many-tries",
+            status => panic!("{status}: {}", refused.text),
+        };
+        let last = app.vault_lines(&ada.user_id).await.pop();
+        assert_eq!(
+            last,
+            Some(line("recovery_restore", refused.status, context))
+        );
+    }
+    assert_eq!((answered[0], answered[7]), (401, 429), "{answered:?}");
 }
 
 /// S-76: whoever owns the vault is told of every change to who can open it, and of nothing else.
