@@ -189,7 +189,7 @@ pub async fn is_known(app: &App, user_id: &str) -> Result<bool, sqlx::Error> {
 /// When the log cannot be read.
 pub async fn as_of(app: &App, owner: &UserId, position: i64) -> Result<AsOf, StoreError> {
     let stream = (Vault::TYPE, owner.as_str());
-    let events = log::count_in_stream(&app.pool, stream, position).await?;
+    let events = log::last_sequence_in_stream(&app.pool, stream, position).await?;
     let types = &VaultEvent::CHANGING;
     let changes = log::of_types_in_stream(&app.pool, stream, types, position).await?;
     let mut vault = Vault::default();

@@ -303,6 +303,43 @@ pub async fn count_in_stream(
     .await
 }
 
+/// The same without looking at each of them: sequences are dense and grow with positions, so the last one until there is
+/// searched for by halves.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn last_sequence_in_stream(
+    db: impl PgExecutor<'_> + Copy,
+    (aggregate_type, id): (&str, &str),
+    until: i64,
+) -> Result<i64, sqlx::Error> {
+    let found = sqlx::query_scalar(
+        "with recursive search (low, high) as (
+             select 0::bigint, version from streams where type = $1 and id = $2
+             union all
+             select case when e.position <= $3 then middle else low end,
+                    case when e.position <= $3 then high else middle - 1 end
+             from search
+             cross join lateral (select (low + high + 1) / 2 as middle) m
+             cross join lateral (
+                 select position from events where aggregate_type = $1 and aggregate_id = $2 and sequence = middle
+             ) e
+             where low < high
+         )
+         select low from search where low = high",
+    )
+    .bind(aggregate_type)
+    .bind(id)
+    .bind(until)
+    .fetch_optional(db)
+    .await?;
+    match found {
+        Some(sequence) => Ok(sequence),
+        // There is no such stream, or not all of it.
+        None => count_in_stream(db, (aggregate_type, id), until).await,
+    }
+}
+
 /// How many events one stream has, by several accounts of one moment.
 #[derive(Clone, Copy, Debug, PartialEq, sqlx::FromRow)]
 pub struct Counted {

@@ -307,6 +307,33 @@ async fn the_log_and_the_vault_are_read_as_they_were() {
     );
 }
 
+/// How many events a vault had is found without counting them.
+#[tokio::test]
+async fn the_events_of_a_vault_are_as_many_as_its_last_sequence() {
+    let app = TestApp::start(&ADMINS).await;
+    let (ada, bob) = (app.signed_in("ada").await, app.signed_in("bob").await);
+    for number in 0..40 {
+        for who in if number % 3 == 0 {
+            vec![&ada, &bob]
+        } else {
+            vec![&ada]
+        } {
+            app.vault(who, "GET", "/key", &Value::Null).await;
+        }
+    }
+    let pool = &app.app.pool;
+    for id in [&ada.user_id, &bob.user_id, "nobody"] {
+        for position in 0..app.head().await + 2 {
+            let stream = ("vault", id);
+            let counted = log::count_in_stream(pool, stream, position).await.unwrap();
+            let found = log::last_sequence_in_stream(pool, stream, position)
+                .await
+                .unwrap();
+            assert_eq!(found, counted, "{id} {position}");
+        }
+    }
+}
+
 /// S-90: what an erased person's vault did stays readable, without anything that says who they were.
 #[tokio::test]
 async fn the_history_of_an_erased_person_stays_without_address_and_agent() {
