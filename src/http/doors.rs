@@ -25,6 +25,8 @@ pub struct Door {
     pub path: &'static str,
     /// How its requests are counted; the coarse brake if nothing is said.
     pub limit: Option<Limit>,
+    /// Whether it counts its callers by itself, and the brake holds only what is nobody's call.
+    pub counts_people: bool,
     /// What it checks.
     pub checks: Checks,
     /// Whether an admin who acts as somebody may use it in their session.
@@ -60,6 +62,7 @@ impl Door {
             method,
             path,
             limit: None,
+            counts_people: false,
             checks: Checks::Nothing,
             step_up: false,
             exists: |_| true,
@@ -71,6 +74,14 @@ impl Door {
     pub fn limited(self, limit: Limit) -> Self {
         Self {
             limit: Some(limit),
+            ..self
+        }
+    }
+
+    /// The same, which counts its callers by itself once it knows them.
+    pub fn counting_people(self) -> Self {
+        Self {
+            counts_people: true,
             ..self
         }
     }
@@ -172,6 +183,7 @@ struct Rules {
     method: Method,
     path: &'static str,
     limit: Option<Limit>,
+    counts_people: bool,
     impersonated: bool,
     step_up: bool,
 }
@@ -187,6 +199,7 @@ impl Limits {
                     method: door.method,
                     path: door.path,
                     limit: door.limit,
+                    counts_people: door.counts_people,
                     impersonated: door.impersonated,
                     step_up: door.step_up,
                 });
@@ -199,6 +212,12 @@ impl Limits {
     pub fn find(&self, method: &Method, path: &str) -> Option<(&'static str, Option<Limit>)> {
         let rules = self.of(method, path)?;
         Some((rules.path, rules.limit))
+    }
+
+    /// Whether the door counts its callers by itself.
+    pub fn counts_people(&self, method: &Method, path: &str) -> bool {
+        self.of(method, path)
+            .is_some_and(|rules| rules.counts_people)
     }
 
     /// Whether the door is open in an impersonated session.

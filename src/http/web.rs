@@ -72,11 +72,21 @@ impl Web {
         address: Option<IpAddr>,
     ) -> Result<(), Problem> {
         let found = path.and_then(|path| self.limits.find(method, path.as_str()));
-        match found {
-            Some((_, Some(limit))) => limit.take(&self.app, address).await,
-            Some((path, None)) if self.app.config.rate_limit => self.brakes.take(path, address),
-            Some((_, None)) | None => Ok(()),
+        match (found, path) {
+            (Some((_, Some(limit))), _) => limit.take(&self.app, address).await,
+            (Some((_, None)), Some(path)) if self.limits.counts_people(method, path.as_str()) => {
+                Ok(())
+            }
+            (Some((path, None)), _) => self.brake(path, address),
+            (None, _) => Ok(()),
         }
+    }
+
+    fn brake(&self, path: &'static str, address: Option<IpAddr>) -> Result<(), Problem> {
+        if self.app.config.rate_limit {
+            self.brakes.take(path, address)?;
+        }
+        Ok(())
     }
 }
 
@@ -98,6 +108,17 @@ pub struct Call {
     pub caller: Caller,
     /// The body.
     pub bytes: Bytes,
+}
+
+impl Call {
+    /// Counts a call that is nobody's, at a door that counts people.
+    pub fn count_as_nobodys(&self) -> Result<(), Problem> {
+        let path = self.path.as_ref().map(MatchedPath::as_str);
+        match path.and_then(|path| self.web.limits.find(&self.method, path)) {
+            Some((path, _)) => self.web.brake(path, self.address),
+            None => Ok(()),
+        }
+    }
 }
 
 impl FromRequest<Arc<Web>> for Call {

@@ -12,13 +12,16 @@ use mana_auth::store::{Actor, Client, Context};
 use serde_json::{Value, json};
 
 use super::Mode::Standard;
+use super::VAULT;
 use super::{bring_to, line, on, other_key, wrap};
-use crate::client::{Session, UNVERIFIED};
+use crate::client::{Session, UNVERIFIED, answer};
 use crate::harness::TestApp;
 use crate::limits::LIMITED;
 
 /// As many calls of one device are written down each, without a pause of a minute.
 const CALLS: usize = 120;
+/// As many requests of one address reach a door with the coarse brake, without a pause of ten seconds.
+const BRAKE: usize = 100;
 /// As many devices of one person may call as often as that.
 const DEVICES: usize = 3;
 /// As many changes, without a pause of an hour.
@@ -111,6 +114,38 @@ async fn each_device_has_calls_of_its_own_up_to_those_of_its_person_s80() {
 }
 
 /// Changes send mails and keep what they replace, so there are fewer of them; the key is given out all the same.
+#[tokio::test]
+async fn no_address_ends_the_calls_of_people_before_their_own_limit_s75_s80() {
+    let app = TestApp::start(&LIMITED).await;
+    let ada = app.signed_in("ada").await;
+    bring_to(&app, &ada, Standard).await;
+    let send = async |token: &str, path: &str| {
+        let request = app.request("GET", &format!("{VAULT}{path}"));
+        let request = request.header("x-forwarded-for", "203.0.113.7");
+        answer(request.bearer_auth(token)).await.status
+    };
+    // What is nobody's call is held by the brake, and keeps nobody else out.
+    for number in 0..BRAKE + 5 {
+        let wanted = if number < BRAKE { 401 } else { 429 };
+        assert_eq!(send("nobody", "/key").await, wanted, "{number}");
+    }
+    for number in 1..CALLS {
+        assert_eq!(send(&ada.token, "/key").await, 200, "{number}");
+    }
+    for _ in 0..3 {
+        assert_eq!(send(&ada.token, "/key").await, 429);
+    }
+    let lines = app.vault_lines(&ada.user_id).await;
+    assert_eq!((lines.len(), summaries(&lines)), (CALLS + 1, 1));
+    // What leaves no line keeps the brake.
+    for path in ["/status", "/audit"] {
+        for number in 0..BRAKE + 5 {
+            let wanted = if number < BRAKE { 200 } else { 429 };
+            assert_eq!(send(&ada.token, path).await, wanted, "{path} {number}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn changes_have_a_limit_of_their_own_s80() {
     let app = TestApp::start(&LIMITED).await;
