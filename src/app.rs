@@ -116,12 +116,11 @@ impl Tasks {
             let _ = follower.await;
         }
         let (pool, ring) = (app.pool.clone(), app.store.custody().ring());
-        let unwritten = app.store.unwritten();
         drop(app);
         // Requests that were cut off may keep it from its end, with nothing to write any more.
-        if timeout(DRAIN_TIMEOUT, self.appender).await.is_err() && unwritten.is_any() {
+        if timeout(DRAIN_TIMEOUT, self.appender).await.is_err() {
             tracing::warn!(
-                "what is still queued for the log is dropped; its callers have no answer"
+                "what may still be queued for the log is dropped; its callers have no answer"
             );
         }
         if let Err(error) = keks::note_seals(&pool, &ring).await {

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt::Write as _;
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{Arc, LazyLock, Weak};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -102,19 +102,6 @@ struct Job {
     commit: Commit,
     answer: oneshot::Sender<Answer>,
     queued: Instant,
-    /// Gone with the job.
-    _open: Option<Arc<()>>,
-}
-
-/// Tells whether anything that was handed in is not written and not refused.
-pub struct Unwritten(Weak<()>);
-
-impl Unwritten {
-    /// Whether there is such a thing.
-    pub fn is_any(&self) -> bool {
-        // One is the writer's own, as long as it runs.
-        self.0.strong_count() > 1
-    }
 }
 
 /// Where a commit is in the log.
@@ -140,11 +127,10 @@ struct Answer {
 type Taken = mpsc::Sender<()>;
 
 /// Hands commits to the one task that writes.
+#[derive(Clone)]
 pub(crate) struct Appender {
     queue: mpsc::Sender<Job>,
     leaves: Arc<Leaves>,
-    /// Each job that is not answered has it as well.
-    open: Weak<()>,
 }
 
 impl Appender {
@@ -174,7 +160,6 @@ impl Appender {
         let (queue, jobs) = mpsc::channel(QUEUE_MAX);
         let writer = Writer {
             jobs,
-            open: Arc::default(),
             options,
             connection: None,
             freshness,
@@ -186,17 +171,7 @@ impl Appender {
             queued: 0,
             callers: Callers::default(),
         };
-        let appender = Self {
-            queue,
-            leaves,
-            open: Arc::downgrade(&writer.open),
-        };
-        (appender, on_a_thread(writer.run()))
-    }
-
-    /// For whoever wants to know whether all is written, without keeping the task from its end.
-    pub fn unwritten(&self) -> Unwritten {
-        Unwritten(self.open.clone())
+        (Self { queue, leaves }, on_a_thread(writer.run()))
     }
 
     /// Writes a commit; answers with the position of its last event.
@@ -206,7 +181,6 @@ impl Appender {
             commit,
             answer,
             queued: Instant::now(),
-            _open: self.open.upgrade(),
         };
         self.queue.try_send(job).map_err(|_| StoreError::Busy)?;
         // The task answers every job; it is gone only when the service stops.
@@ -241,8 +215,6 @@ fn on_a_thread(task: impl Future<Output = ()> + Send + 'static) -> tokio::task::
 
 struct Writer {
     jobs: mpsc::Receiver<Job>,
-    /// Counted by [`Unwritten`].
-    open: Arc<()>,
     options: PgConnectOptions,
     connection: Option<PgConnection>,
     freshness: Arc<Freshness>,

@@ -35,7 +35,7 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::sync::MutexGuard;
 use uuid::Uuid;
 
-use self::appender::{Appender, Unwritten};
+use self::appender::Appender;
 use self::claims::Claims;
 use self::command::{CommandStore, Folded, decide};
 pub use self::context::{Actor, Client, Context, EffectDraft};
@@ -243,11 +243,6 @@ impl Store {
             })),
             task,
         )
-    }
-
-    /// Whether anything waits to be written, for as long as this node's log is open.
-    pub fn unwritten(&self) -> Unwritten {
-        self.0.appender.unwritten()
     }
 
     /// What this node knows of the log's head.
