@@ -98,8 +98,7 @@ async fn a_vault_that_does_not_open_or_is_not_what_its_events_say_is_found() {
         ),
     )
     .await;
-    let nonsense = format!(
-        "vault {bob}: its row says the store is broken: the row of vault {bob} makes no sense, its events say ZeroKnowledge"
-    );
+    let nonsense =
+        format!("vault {bob}: its row says row-unreadable, its events say ZeroKnowledge");
     assert_eq!(examine(true).await, only(VAULTS, [nonsense]));
 }
